@@ -1,0 +1,89 @@
+"""What every runner promises the supervisor: one order in, one piece of work, one outcome out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Status = Literal["completed", "failed", "timeout", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to run: times in seconds, `memory_limit` in bytes (None = the runner's default)."""
+
+    execution_id: str
+    attempt: int
+    job_type: str
+    config: Mapping[str, Any]
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: Path
+    interval: float = 10.0
+    timeout: float | None = None
+    memory_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The health numbers of one interval (domain.md 1.8); `errors` is the total of the kinds."""
+
+    messages_in: int
+    messages_ok: int
+    errors: int
+    processor_errors: int
+    output_errors: int
+    process_alive: bool
+    restarts: int
+    cpu: float
+    rss: int
+    started_at: datetime
+    ended_at: datetime
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a piece of work ended; `exit_code` is None unless a process ran to its own end."""
+
+    status: Status
+    exit_code: int | None
+    error_code: str = ""
+    error: str = ""
+    output: str = ""
+    output_truncated: bool = False
+
+
+class Reporter(Protocol):
+    """Callbacks of the supervisor: synchronous, cheap, called on the event loop."""
+
+    def up(self) -> None:
+        """The process or pipeline is up."""
+
+    def window(self, w: Window) -> None:
+        """One health interval has ended."""
+
+    def log(self, stream: str, lines: list[str]) -> None:
+        """Lines for the log of the execution."""
+
+
+class Work(Protocol):
+    """One running piece of work."""
+
+    pid: int
+    """Leader of the process group, for the journal and for ending it after a kill -9."""
+
+    async def wait(self) -> Outcome:
+        """Return when the work has ended."""
+
+    async def stop(self, grace: float) -> None:
+        """Send TERM to the group, and KILL after `grace` seconds."""
+
+
+class Runner(Protocol):
+    """Starts one kind of work."""
+
+    def start(self, order: Order, report: Reporter) -> Awaitable[Work]:
+        """Start the work; raise nothing that an Outcome can say."""

@@ -1,0 +1,36 @@
+"""HTTP, browsers' websockets, agents' websockets and the process's own lifespan."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
+# Consumers import models, and models need the app registry that this call fills.
+django_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the app registry
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - likewise
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402 - likewise
+from django.urls import path  # noqa: E402 - likewise
+
+from live.consumers import LiveConsumer  # noqa: E402 - likewise
+from rollouts.gateway import agent_socket, lifespan  # noqa: E402 - likewise
+
+browser_sockets = AllowedHostsOriginValidator(
+    AuthMiddlewareStack(
+        URLRouter([path("ws/live/<slug:noun>/<str:pk>/", LiveConsumer.as_asgi())])
+    )
+)
+
+
+async def websocket(scope, receive, send):  # type: ignore[no-untyped-def]
+    """Agents come by their own path and key; everything else is a browser with a session."""
+    if scope["path"] == "/agent/v1/session":
+        await agent_socket(scope, receive, send)
+    else:
+        await browser_sockets(scope, receive, send)
+
+
+application = ProtocolTypeRouter(
+    {"http": django_application, "websocket": websocket, "lifespan": lifespan}
+)

@@ -1,0 +1,51 @@
+"""The table of live fragments: a noun's parts, each one template and one query."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.loader import render_to_string
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """One live box: `template` renders exactly one element with id `<noun>-<pk>-<name>`.
+
+    `query(pk)` returns the frozen view model that is the template's whole context, as `view`.
+    """
+
+    noun: str
+    name: str
+    template: str
+    query: Callable[[str], Any]
+
+    def render(self, pk: str) -> str:
+        """Return the box as it is now: the same text for page, refresh and push (law 9)."""
+        return render_to_string(self.template, {"view": self.query(pk)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noun:
+    """A kind of page with live boxes, and who may look: `may_read(user, pk)`."""
+
+    name: str
+    may_read: Callable[[Any, str], bool]
+    fragments: tuple[Fragment, ...]
+
+
+_nouns: dict[str, Noun] = {}
+
+
+def register(noun: Noun) -> None:
+    """Add a noun and its boxes; called once by each app's AppConfig.ready."""
+    _nouns[noun.name] = noun
+
+
+def noun_named(name: str) -> Noun | None:
+    """Return the noun, or None when there is none of that name."""
+    return _nouns.get(name)
+
+
+def all_nouns() -> tuple[Noun, ...]:
+    """Return every registered noun, by name."""
+    return tuple(_nouns[name] for name in sorted(_nouns))

@@ -1,0 +1,146 @@
+"""When an execution is healthy: windows, streaks, clocks and the verdict (domain.md 1.8)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPolicy:
+    """How health is judged: the health_check block, or its defaults (domain.md 1.6, X14)."""
+
+    interval: timedelta = timedelta(seconds=10)
+    success_threshold: int = 2
+    failure_threshold: int = 3
+    max_error_rate: Fraction = Fraction(1, 10)
+    deadline: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What the agent measured over one interval; counts are messages, not bytes."""
+
+    messages_in: int = 0
+    errors: int = 0
+    process_alive: bool = True
+    restarts: int = 0
+    ended_at: datetime | None = None
+    # Measured while the node was disconnected: stored, never judged (domain.md X16).
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streaks:
+    """Consecutive healthy and unhealthy windows; one of the two is always zero."""
+
+    healthy: int = 0
+    unhealthy: int = 0
+
+
+class Verdict(StrEnum):
+    """What the windows so far say of an execution in validation."""
+
+    UNDECIDED = "undecided"
+    STABLE = "stable"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A verdict with the reason that a person is shown."""
+
+    verdict: Verdict
+    code: str = ""
+    reason: str = ""
+    streaks: Streaks = Streaks()
+
+
+def error_rate(window: Window) -> Fraction:
+    """Return errors by messages of this window alone; errors without messages count as >= 1."""
+    return Fraction(window.errors, max(1, window.messages_in))
+
+
+def is_healthy(window: Window, policy: HealthPolicy) -> bool:
+    """Judge one window: alive, not restarted, error rate at most the limit (domain.md 1.8).
+
+    A rate equal to the limit is healthy, and so is an idle window.
+
+    >>> is_healthy(Window(messages_in=100, errors=10), HealthPolicy())
+    True
+    >>> is_healthy(Window(messages_in=9, errors=1), HealthPolicy())
+    False
+    """
+    return (
+        window.process_alive
+        and window.restarts == 0
+        and error_rate(window) <= policy.max_error_rate
+    )
+
+
+def why_unhealthy(window: Window, policy: HealthPolicy) -> str:
+    """Say in a few words what is wrong with an unhealthy window."""
+    if not window.process_alive:
+        return "process not alive"
+    if window.restarts:
+        return f"{window.restarts} restarts"
+    percent = float(error_rate(window)) * 100
+    limit = float(policy.max_error_rate) * 100
+    return (
+        f"error rate {percent:.1f}% above {limit:.1f}% "
+        f"({window.errors} of {window.messages_in} messages)"
+    )
+
+
+def advance(streaks: Streaks, *, healthy: bool) -> Streaks:
+    """Return the streaks after one more window; the two reset each other (domain.md 1.8)."""
+    if healthy:
+        return Streaks(healthy=streaks.healthy + 1)
+    return Streaks(unhealthy=streaks.unhealthy + 1)
+
+
+def weigh(streaks: Streaks, policy: HealthPolicy, reason: str = "") -> Judgement:
+    """Return what the streaks say: the first to reach its threshold decides (domain.md 1.8)."""
+    if streaks.healthy >= policy.success_threshold:
+        return Judgement(verdict=Verdict.STABLE, streaks=streaks)
+    if streaks.unhealthy >= policy.failure_threshold:
+        return Judgement(
+            verdict=Verdict.FAILED,
+            code="health_windows_unhealthy",
+            reason=f"{streaks.unhealthy} unhealthy windows in a row, last: {reason}",
+            streaks=streaks,
+        )
+    return Judgement(verdict=Verdict.UNDECIDED, streaks=streaks)
+
+
+def judge(
+    policy: HealthPolicy, windows: Iterable[Window], started_at: datetime, now: datetime
+) -> Judgement:
+    """Judge all windows of an execution in validation, then its deadline.
+
+    `started_at` is when it entered validating, moved later by the time its node was away.
+    A window that ends exactly at the deadline counts before the deadline is judged (X15, C02).
+    Worked, with thresholds 2 and 3: HH is stable at window 2, UHH at 3, UUU failed at 3,
+    HUHUHU is undecided until the deadline fails it.
+    """
+    deadline_at = started_at + policy.deadline if policy.deadline else None
+    judgement = Judgement(verdict=Verdict.UNDECIDED)
+    for window in windows:
+        if window.late:
+            continue
+        if deadline_at and window.ended_at and window.ended_at > deadline_at:
+            break
+        healthy = is_healthy(window, policy)
+        reason = "" if healthy else why_unhealthy(window, policy)
+        judgement = weigh(advance(judgement.streaks, healthy=healthy), policy, reason)
+        if judgement.verdict is not Verdict.UNDECIDED:
+            return judgement
+    if deadline_at and now >= deadline_at:
+        return replace(
+            judgement,
+            verdict=Verdict.FAILED,
+            code="health_deadline_exceeded",
+            reason="not stable within its deadline",
+        )
+    return judgement

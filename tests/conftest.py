@@ -1,0 +1,45 @@
+"""Sets the tests' environment up before Django reads it; servers start when a test needs them."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.stack import TestStack
+
+SERVERS = TestStack()
+
+# The page tests drive a browser from the main thread, in which an event loop then runs.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Load the settings here: were they named in pyproject.toml, they would be read too early."""
+    if config.pluginmanager.hasplugin("django"):
+        from django.conf import settings as django_settings
+
+        assert django_settings.DATABASES
+
+
+def pytest_unconfigure():
+    """End the servers, whatever ended the tests."""
+    SERVERS.stop()
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """PostgreSQL and Valkey run from here on (a test that uses the database gets them so too)."""
+    SERVERS.start()
+    return SERVERS
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix, stack):
+    """Start the servers before the test database is made."""

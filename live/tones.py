@@ -57,6 +57,11 @@ _EXECUTION: Final = {
     "lost": Tone("Lost", "bad", "g-lost"),
     "stopping": Tone("Stopping", "active", "g-stop"),
     "deferred": Tone("Deferred", "off", "g-gone"),
+    "remaining": Tone("Not sent", "off", "g-open"),
+    "released": Tone("In flight", "active", "g-active"),
+    "current": Tone("Already current", "ok", "g-done"),
+    "updated": Tone("Updated", "ok", "g-ok"),
+    "left": Tone("Left", "off", "g-gone"),
     "healthy": Tone("Good", "ok", "g-ok"),
     "unhealthy": Tone("Over", "bad", "g-bad"),
     "success": Tone("Success", "ok", "g-done"),
@@ -82,13 +87,18 @@ _MARK: Final = {
 
 TONES: Final[dict[str, Tone]] = {**_NODE, **_JOB, **_ROLLOUT, **_EXECUTION, **_MARK}
 
-# Observed states that have no mark of their own share the mark of what they mean on a wave.
+# Observed and target states that have no mark of their own share that of what they mean on a wave.
 _MARK_OF: Final = {
     "pending": "waiting",
     "running": "stable",
     "completed": "stable",
     "stopping": "old",
     "stopped": "old",
+    "remaining": "waiting",
+    "released": "starting",
+    "current": "stable",
+    "updated": "stable",
+    "left": "old",
 }
 
 

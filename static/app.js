@@ -25,17 +25,18 @@
   };
 
   /* 2 Connection: the socket pushes; while it is down the page asks every 5 s. */
-  const badge = () => $("#live-badge");
   let open = false;
   let heard = null;
-  const connect = (event, isOpen) => { open = isOpen; heard = isOpen ? new Date() : heard; show(event); };
+  const connect = (isOpen) => { open = isOpen; heard = isOpen ? new Date() : heard; show(); };
   const show = () => {
-    const box = badge();
-    if (!box || !$("[hx-ws\\:connect]")) return;
+    const box = $("#live-badge");
+    const hasSocket = $("[hx-ws\\:connect]");
+    const isEarly = !heard && performance.now() < 3000;
+    if (!box || isEarly || !(hasSocket || $("[data-live-url]"))) return;
     const text = open ? `Live ${heard.toISOString().slice(11, 19)} UTC`
-      : navigator.onLine ? "Live paused, checking every 5 s" : "Offline, retrying";
+      : hasSocket ? "Live paused, retrying" : "Checking every 5 s";
     box.hidden = false;
-    box.className = `live${open ? "" : navigator.onLine ? " is-retry" : " is-off"}`;
+    box.className = `live${open ? "" : hasSocket ? " is-retry" : " is-off"}`;
     if (box.textContent !== text) box.textContent = text;
   };
   const poll = () => {
@@ -44,8 +45,8 @@
     for (const root of $$("[data-live-url]"))
       htmx.ajax("GET", root.dataset.liveUrl, { source: root, target: root, swap: "outerMorph" });
   };
-  document.addEventListener("htmx:ws:after:connection", (event) => connect(event, true));
-  document.addEventListener("htmx:ws:close", (event) => connect(event, false));
+  document.addEventListener("htmx:ws:after:connection", () => connect(true));
+  document.addEventListener("htmx:ws:close", () => connect(false));
   document.addEventListener("htmx:ws:after:message:incoming", () => { heard = new Date(); show(); });
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
@@ -99,9 +100,7 @@
   };
 
   /* 5 Keyboard: ignored while someone types. */
-  const GO = { d: "Dashboard", j: "Jobs", n: "Nodes", r: "Rollouts", e: "Executions" };
   let goUntil = 0;
-  const go = (key) => $$(".rail-group a.rail-link").find((link) => link.firstChild.nextSibling?.textContent.trim() === GO[key])?.click();
   document.addEventListener("keydown", (event) => {
     const mark = event.target.closest?.("a.mark");
     const next = mark && step(mark, event.key);
@@ -109,7 +108,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, [contenteditable], dialog[open]")) return;
     if (event.key === "/") { event.preventDefault(); ($("main input[type=search], main [data-filter]") ?? $(".jump input"))?.focus(); }
     else if (event.key === "?") $("#help")?.showModal();
-    else if (event.timeStamp < goUntil && GO[event.key]) { goUntil = 0; go(event.key); }
+    else if (event.timeStamp < goUntil && /^[a-z]$/.test(event.key)) { goUntil = 0; $(`[data-go=${event.key}]`)?.click(); }
     else goUntil = event.key === "g" ? event.timeStamp + 750 : 0;
   });
 

@@ -63,6 +63,12 @@ def mark(kind: str, name: str = "", href: str = "", *, selected: bool = False) -
 
 
 @register.simple_tag
+def mark_run(kind: str, count: int) -> SafeString:
+    """Draw a number of equal marks that lead nowhere: a wave of a plan, a picture."""
+    return mark_safe(str(mark(kind)) * count)  # noqa: S308 -- made of nothing but mark()
+
+
+@register.simple_tag
 def mark_word(kind: str) -> str:
     """Return the word of a mark, for legends and tables."""
     return TONES[f"mark.{mark_of(str(kind))}"].word

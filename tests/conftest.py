@@ -19,6 +19,12 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_addoption(parser, pluginmanager):
+    """Know the option's name also under `-p no:django`, which pure tests may be run with."""
+    if not pluginmanager.hasplugin("django"):
+        parser.addini("DJANGO_SETTINGS_MODULE", "unused without pytest-django")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """Load the settings here: were they named in pyproject.toml, they would be read too early."""

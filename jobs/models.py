@@ -1,4 +1,4 @@
-"""Jobs, their immutable versions, and drafts that only their writer sees."""
+"""Jobs, their immutable versions, what happened to them, and drafts."""
 
 from django.conf import settings
 from django.db import models
@@ -121,3 +121,37 @@ class JobDraft(models.Model):
     def __str__(self) -> str:
         """Say whose it is."""
         return f"draft of {self.user}"
+
+
+class Event(models.Model):
+    """One change of state, in order; never rewritten (law 4). The id is the global number."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    # The job's own numbering, taken under its lock: what replay and live pages follow.
+    job_seq = models.BigIntegerField()
+    namespace = models.CharField(max_length=63)
+    job_version = models.PositiveIntegerField()
+    # Plain ids: the log outlives what it tells of, and its rows name nouns of higher apps.
+    rollout_id = models.UUIDField(null=True, blank=True)
+    execution_id = models.UUIDField(null=True, blank=True)
+    node_id = models.UUIDField(null=True, blank=True)
+    kind = models.CharField(max_length=48)
+    message = models.CharField(max_length=1024, blank=True, default="")
+    # old_state, new_state, wave, and whatever else explains it.
+    details = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "job_seq"], name="event_once_per_job_seq")
+        ]
+        indexes = [
+            models.Index(fields=["rollout_id", "-id"], name="event_by_rollout"),
+            models.Index(fields=["execution_id", "-id"], name="event_by_execution"),
+            models.Index(fields=["namespace", "-id"], name="event_by_namespace"),
+        ]
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        return f"{self.job_seq} {self.kind}"

@@ -257,45 +257,6 @@ class Execution(models.Model):
         return f"execution {self.id} ({self.observed_state})"
 
 
-class Event(models.Model):
-    """One change of state, in order; never rewritten (law 4). The id is the global number."""
-
-    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="events")
-    # The job's own numbering, taken under its lock: what replay and live pages follow.
-    job_seq = models.BigIntegerField()
-    namespace = models.CharField(max_length=63)
-    job_version = models.PositiveIntegerField()
-    rollout = models.ForeignKey(
-        Rollout, null=True, blank=True, on_delete=models.SET_NULL, related_name="events"
-    )
-    execution = models.ForeignKey(
-        Execution, null=True, blank=True, on_delete=models.SET_NULL, related_name="events"
-    )
-    node = models.ForeignKey(
-        "nodes.Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
-    )
-    kind = models.CharField(max_length=48)
-    message = models.CharField(max_length=1024, blank=True, default="")
-    # old_state, new_state, wave, and whatever else explains it.
-    details = models.JSONField(default=dict)
-    at = models.DateTimeField()
-
-    class Meta:
-        ordering = ["-id"]
-        constraints = [
-            models.UniqueConstraint(fields=["job", "job_seq"], name="event_once_per_job_seq")
-        ]
-        indexes = [
-            models.Index(fields=["rollout", "-id"], name="event_by_rollout"),
-            models.Index(fields=["execution", "-id"], name="event_by_execution"),
-            models.Index(fields=["namespace", "-id"], name="event_by_namespace"),
-        ]
-
-    def __str__(self) -> str:
-        """Say what happened."""
-        return f"{self.job_seq} {self.kind}"
-
-
 class HealthWindow(models.Model):
     """What one execution did in one interval, and how it was judged."""
 

@@ -60,13 +60,13 @@ class Reporter(Protocol):
     """Callbacks of the supervisor: synchronous, cheap, called on the event loop."""
 
     def up(self) -> None:
-        """The process or pipeline is up."""
+        """Say that the process or pipeline is up."""
 
     def window(self, w: Window) -> None:
-        """One health interval has ended."""
+        """Hand over the numbers of one health interval."""
 
     def log(self, stream: str, lines: list[str]) -> None:
-        """Lines for the log of the execution."""
+        """Hand over lines for the log of the execution."""
 
 
 class Work(Protocol):

@@ -1,0 +1,1 @@
+"""The pipeline engine (Redpanda Connect) behind one interface, `agent.engine.api`."""

@@ -1,0 +1,56 @@
+# The verbs of this repository. Each sets up what it needs: Python 3.11, git and make are enough.
+.PHONY: up test fast lint fix bench chaos agent lock clean
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PY := $(BIN)/python
+INSTALL := $(BIN)/pip install -q --disable-pip-version-check --require-hashes
+TEMPLATES = $$(git ls-files 'templates/*.html')
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
+
+up: .venv/.run  ## everything on this computer: PORT=8000 AGENTS=5 DATA=var
+	@$(PY) manage.py up
+
+test: .venv/.dev  ## all tests, with coverage
+	@$(PY) -m pytest -n 2 -m "not e2e and not browser" --cov --cov-report=
+	@$(PY) -m pytest -m "e2e or browser" --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=92
+
+fast: .venv/.dev  ## in a few seconds: style, import contracts, pure tests
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/lint-imports
+	@$(PY) -m pytest -q -p no:django tests/core
+
+lint: .venv/.dev  ## style, import contracts, types, templates, migrations
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy .
+	@$(BIN)/djlint templates --lint --quiet && $(BIN)/djade --target-version 5.2 --check $(TEMPLATES)
+	@$(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+
+fix: .venv/.dev  ## what lint can repair by itself
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format . ; $(BIN)/djade --target-version 5.2 $(TEMPLATES)
+
+bench: .venv/.dev  ## every benchmark; each prints its ratio to a limit taken in the same run
+	@for bench in bench/*_bench.py; do $(PY) $$bench || exit 1; done
+
+chaos: .venv/.dev  ## kills and cuts while rollouts run
+	@$(PY) bench/chaos.py
+
+agent: .venv/.run  ## the node agent as one file
+	@$(PY) -m agent.build dist/jobsite-agent.pyz
+
+lock: .venv/.dev  ## compile the pinned requirements anew
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-engine.in -o requirements-engine.txt
+	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+clean:  ## what can be made again; data in var/ stays
+	@rm -rf .venv dist test-results .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@echo "making the virtual environment…" && $(PYTHON) -m venv .venv
+
+.venv/.run: requirements.txt requirements-engine.txt | .venv/bin/pip
+	@echo "installing what Jobsite runs on (about 300 MB, some twenty seconds)…"
+	@$(INSTALL) -r requirements.txt && $(INSTALL) -r requirements-engine.txt && touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.run
+	@echo "installing the tools of tests and lint (about 500 MB)…"
+	@$(INSTALL) -r requirements-dev.txt && touch $@

@@ -70,7 +70,7 @@ def problems(config: Mapping[str, Json], refusal: Refusal) -> list[EngineProblem
 def subjects(config: Mapping[str, Json]) -> Iterator[Subject]:
     """Cut a config into the parts that are linted one by one."""
     if config.get("input"):
-        part = {"broker": {"inputs": [config["input"], SENTINEL]}}
+        part: Json = {"broker": {"inputs": [config["input"], SENTINEL]}}
         yield Subject(SOURCE, {"input": part}, part, "/broker/inputs/0", "/input")
     pipeline = config.get("pipeline")
     steps = pipeline.get("processors") if isinstance(pipeline, Mapping) else None

@@ -18,7 +18,7 @@ import time
 from typing import Any, NoReturn
 
 from agent.engine import checks
-from agent.engine.document import COUNTER, Pipeline, divide
+from agent.engine.document import ARRIVED, DELIVERED, Pipeline, divide
 from agent.engine.library import Counter, EngineMissingError, Library
 from agent.engine.rendering import render
 from agent.engine.variables import MissingVariablesError, substitute
@@ -34,6 +34,7 @@ FATAL = re.compile(
     r"failed to init|was not found|not recognised|lint errors|address already in use|"
     r"failed to create the connect"
 )
+EXPECTED = re.compile(r"Python handler raised|Dropping message \(ID")
 ROUTE_OPTIONS = {"batch_size": 32, "startup_timeout_ms": 5000, "reconnect_interval_ms": 1000}
 
 
@@ -45,12 +46,17 @@ class Tally:
         self.messages_out = self.errors = self.restarts = 0
         self.first_error = self.last_error = ""
         self.last_message_at = 0.0
-        self._incoming: Counter | None = None
+        self._arrived: Counter | None = None
+        self._delivered: Counter | None = None
+        self._drops_errored = False
         self._reads = 0
 
-    def watch(self, library: Library) -> None:
-        """Read the messages that came in from the engine's own counter."""
-        self._incoming = library.counter(f'root = count("{COUNTER}").string()')
+    def watch(self, library: Library, pipeline: Pipeline) -> None:
+        """Read what came in and what the output has taken from the engine's own counters."""
+        self._drops_errored = pipeline.drop_errored
+        self._arrived = library.counter(f'root = count("{ARRIVED}").string()')
+        if pipeline.retried:
+            self._delivered = library.counter(f'root = count("{DELIVERED}").string()')
 
     def passed(self, packed: str) -> bool:
         """Count one message by its packed error field; True if it had failed."""
@@ -67,14 +73,17 @@ class Tally:
     def numbers(self) -> dict[str, Any]:
         """Return the sums since the start."""
         with self._lock:
-            incoming = self.messages_out
-            if self._incoming is not None:
-                # Reading counts too, so our own reads are taken off.
-                self._reads += 1
-                incoming = self._incoming.read() - self._reads
+            # Reading counts too, so our own reads are taken off.
+            self._reads += 1
+            handed = self.messages_out - (self.errors if self._drops_errored else 0)
+            arrived = self._arrived.read() - self._reads if self._arrived else 0
+            delivered = self._delivered.read() - self._reads if self._delivered else handed
             return {
-                "messages_in": incoming,
+                "messages_in": arrived,
                 "messages_out": self.messages_out,
+                "delivered": delivered,
+                "waiting": handed - delivered,
+                "messages_ok": delivered - (0 if self._drops_errored else self.errors),
                 "errors": self.errors,
                 "restarts": self.restarts,
                 "first_error": self.first_error,
@@ -133,7 +142,8 @@ class RouteWatch(logging.Handler):
         """Judge one log record of the bridge."""
         text = record.getMessage()
         if "Reconnecting" not in text:
-            self._control.send("note", text=text)
+            if not EXPECTED.match(text):
+                self._control.send("note", text=text[:4096])
             return
         young = time.monotonic() - self._started < START_LIMIT
         if young and not self._tally.messages_out and FATAL.search(text):
@@ -269,7 +279,7 @@ def main(arguments: list[str]) -> NoReturn:
     tally = Tally()
     control = Control(control_fd, tally)
     library, pipeline = prepare(order, log_fd, control)
-    tally.watch(library)
+    tally.watch(library, pipeline)
     threading.Thread(target=control.answer, daemon=True).start()
     control.send(
         "ready", log_level=pipeline.log_level, retried=pipeline.retried, notes=pipeline.notes

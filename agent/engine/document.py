@@ -20,9 +20,11 @@ OWN_ERROR_HANDLING = frozenset(
     {"retry", "drop", "drop_on", "reject", "reject_errored", "sync_response"}
 )
 DEFAULT_ADDRESS = "127.0.0.1:4195"
-COUNTER = "jobsite_in"
+ARRIVED = "jobsite_in"
+DELIVERED = "jobsite_done"
 
-COUNT = f'let n = count("{COUNTER}")'
+COUNT_ARRIVED = f'let n = count("{ARRIVED}")'
+COUNT_DELIVERED = f'let n = count("{DELIVERED}")'
 PACK = 'meta = {"jobsite": {"m": @, "e": error()}.format_json(no_indent: true)}'
 UNPACK = (
     "let e = (@jobsite.parse_json().e | null)\n"
@@ -86,7 +88,7 @@ def divide(config: Mapping[str, Json], log_path: str) -> Pipeline:
     if holds(output, {"reject", "reject_errored"}):
         notes.append("a rejected message pauses the input while it reconnects")
     sink = {
-        "output": {"retry": {"output": output, "backoff": RETRY_BACKOFF}} if retried else output,
+        "output": _retried(output) if retried else output,
         "pipeline": {
             "threads": 1,
             "processors": [{"mutation": step} for step in (UNPACK, RAISE, FORGET)],
@@ -154,13 +156,21 @@ def _addressed(node: Json, address: str) -> Json:
 
 def _source_pipeline(pipeline: Mapping[str, Json]) -> Document:
     steps = list(pipeline.get("processors") or [])
-    return {**pipeline, "processors": [{"mutation": COUNT}, *steps, {"mutation": PACK}]}
+    return {**pipeline, "processors": [{"mutation": COUNT_ARRIVED}, *steps, {"mutation": PACK}]}
 
 
 def _without_reject(output: Mapping[str, Json]) -> Json:
     inner = output["reject_errored"]
     beside = {key: value for key, value in output.items() if key != "reject_errored"}
     return {**beside, **inner} if isinstance(inner, Mapping) else inner
+
+
+def _retried(output: Json) -> Document:
+    """Wrap an output so that it never nacks, and count what it has taken."""
+    lasting = {"retry": {"output": output, "backoff": RETRY_BACKOFF}}
+    # Sequential: the second output sees a message once the first has confirmed it.
+    count = {"drop": {}, "processors": [{"mutation": COUNT_DELIVERED}]}
+    return {"broker": {"pattern": "fan_out_sequential", "outputs": [lasting, count]}}
 
 
 def _logger(block: Json, path: str) -> tuple[str, Document]:

@@ -9,6 +9,7 @@ from agent.engine.document import REPEATED_ERROR_PATH
 
 RANKS = {"off": 0, "none": 0, "fatal": 1, "error": 2, "warning": 3, "warn": 3, "info": 4}
 STEP = re.compile(r"^root\.pipeline\.processors\.(\d+)")
+WRAPPED = "root.output.broker.outputs.0.retry.output"
 LAST_ERRORS = 50
 
 
@@ -56,7 +57,7 @@ class Logbook:
             if path.startswith("root.pipeline") or path == "root.input":
                 return None
             if self.retried:
-                return re.sub(r"^root\.output(\.retry\.output)?", "output", path)
+                return f"output{path[len(WRAPPED) :]}" if path.startswith(WRAPPED) else None
         elif path.startswith("root.output"):
             return None
         step = None if outward else STEP.match(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.runners.base import Window
 
-SUMS = ("messages_in", "messages_out", "errors", "restarts", "output_errors")
+SUMS = ("messages_in", "messages_ok", "delivered", "errors", "restarts", "output_errors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Meter:
     def __init__(self) -> None:
         self._sums = dict.fromkeys(SUMS, 0)
         self._usage = Usage(0.0, 0)
+        self._stuck = False
         self._clock = 0.0
         self._since = datetime.fromtimestamp(0, UTC)
 
@@ -64,13 +65,14 @@ class Meter:
         since, self._since = self._since, self._since + timedelta(seconds=took)
         self._clock = now
         self._usage = usage or self._usage
-        errors = delta["errors"] + delta["output_errors"]
+        output_errors = self._output_errors(delta, waiting=int(sums.get("waiting", 0)))
+        errors = delta["errors"] + output_errors
         return Window(
             messages_in=delta["messages_in"],
-            messages_ok=max(0, delta["messages_out"] - delta["errors"]),
+            messages_ok=delta["messages_ok"],
             errors=errors,
             processor_errors=delta["errors"],
-            output_errors=delta["output_errors"],
+            output_errors=output_errors,
             process_alive=alive,
             restarts=delta["restarts"],
             cpu=round(100 * used / took, 2),
@@ -79,3 +81,11 @@ class Meter:
             ended_at=self._since,
             last_error=last_error if errors or delta["restarts"] else "",
         )
+
+    def _output_errors(self, delta: Mapping[str, int], *, waiting: int) -> int:
+        """Count a blocked output in every window that it lasts, not only when it tries again."""
+        failing = delta["output_errors"] > 0 or self._stuck
+        self._stuck = failing and waiting > 0 and delta["delivered"] == 0
+        if self._stuck:
+            return max(delta["output_errors"], delta["messages_in"], 1)
+        return delta["output_errors"]

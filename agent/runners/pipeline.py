@@ -25,6 +25,8 @@ LEAST_RSS_LIMIT = 512 << 20
 SAMPLE_EVERY = 2.0
 KILL_AFTER = 15.0
 CHUNK = 1 << 16
+LOG_EVERY = 0.25
+STREAMS = ("stdout", "stderr", "engine")
 
 
 class PipelineRunner:
@@ -62,6 +64,7 @@ class PipelineWork:
         self._descriptors = descriptors
         self._logbook = Logbook()
         self._allowance = Allowance()
+        self._pending: dict[str, list[str]] = {stream: [] for stream in STREAMS}
         self._output = Tail(OUTPUT_LIMIT)
         self._stderr = Tail(STDERR_KEPT)
         self._first_stderr = ""
@@ -207,7 +210,7 @@ class PipelineWork:
         )
         dropped = self._allowance.take_dropped()
         if dropped:
-            self._report.log("engine", [f"{dropped} lines were left out of this log"])
+            self._write("engine", [f"{dropped} lines were left out of this log"])
 
     async def _read_stdout(self, stream: asyncio.StreamReader) -> None:
         lines = Lines()
@@ -251,14 +254,23 @@ class PipelineWork:
                 shown.append(text)
         if self._logbook.active:
             self._rise()
-        if shown:
-            self._report.log("engine", shown)
+        self._write("engine", shown)
 
     def _show(self, stream: str, lines: list[bytes]) -> None:
         now = time.monotonic()
-        admitted = [line for line in lines if self._allowance.admit(len(line), now)]
-        if admitted:
-            self._report.log(stream, [line.decode(errors="replace") for line in admitted])
+        admitted = (line for line in lines if self._allowance.admit(len(line), now))
+        self._write(stream, [line.decode(errors="replace") for line in admitted])
+
+    def _write(self, stream: str, lines: list[str]) -> None:
+        if lines and not any(self._pending.values()):
+            asyncio.get_running_loop().call_later(LOG_EVERY, self._flush)
+        self._pending[stream] += lines
+
+    def _flush(self) -> None:
+        for stream, lines in self._pending.items():
+            if lines:
+                self._pending[stream] = []
+                self._report.log(stream, lines)
 
     async def _read_control(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,17 +293,14 @@ class PipelineWork:
         elif kind == "ready":
             self._logbook.level = message["log_level"]
             self._logbook.retried = message["retried"]
-            self._report_notes(message["notes"])
+            self._write("engine", message["notes"])
         elif kind in {"restart", "note"}:
-            self._report_notes([f"{kind}: {message['text']}"])
-
-    def _report_notes(self, notes: list[str]) -> None:
-        if notes:
-            self._report.log("engine", notes)
+            self._write("engine", [f"{kind}: {message['text']}"])
 
     def _ended(self, code: int) -> Outcome:
         if self._up.is_set():
             self._close_window(alive=code == 0)
+        self._flush()
         status, error_code, error = self._verdict(code)
         exit_code = None if status == "timeout" else code if code >= 0 else 128 - code
         return Outcome(

@@ -1,0 +1,269 @@
+"""Places, replaces, stops and revives sets of executions: one statement, whatever their number.
+
+Every function here runs inside the transaction of `services.reconcile_job`, under the job's
+lock, and returns counts. Nothing is decided here (law 5).
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from jobs.models import Job, JobVersion
+from rollouts.events import write_execution_events
+from rollouts.models import Rollout
+from rollouts.sets import change, fetch
+from rollouts.terms import Terms
+
+# Ends stay what they are when the work is no longer wanted (domain.md X86).
+ENDED = "e.observed_state IN ('completed', 'failed', 'stopped', 'lost')"
+
+
+def place_wave(
+    job: Job,
+    rollout: Rollout,
+    terms: Terms,
+    *,
+    number: int,
+    evaluation_id: UUID,
+    now: datetime,
+) -> int:
+    """Stop what runs on the nodes just released and create their new executions.
+
+    The wave is placed by one INSERT … SELECT. Released nodes that have their execution already
+    are left alone, so doing it twice does nothing.
+    """
+    waiting = (
+        "SELECT t.node_id FROM rollouts_rollouttarget t WHERE t.rollout_id = %s AND t.wave = %s "
+        "AND t.state = 'released' AND NOT EXISTS (SELECT 1 FROM rollouts_execution x "
+        "WHERE x.rollout_id = t.rollout_id AND x.node_id = t.node_id)"
+    )
+    return replace_executions(
+        job,
+        rollout.version,
+        terms,
+        chosen=waiting,
+        params=[rollout.id, number],
+        rollout=rollout,
+        wave=number,
+        evaluation_id=evaluation_id,
+        now=now,
+    )
+
+
+def replace_executions(
+    job: Job,
+    version: JobVersion,
+    terms: Terms,
+    *,
+    chosen: str,
+    params: list[object],
+    rollout: Rollout | None,
+    wave: int,
+    evaluation_id: UUID | None,
+    now: datetime,
+) -> int:
+    """Give each node that `chosen` yields an execution of `version` in place of its present one.
+
+    `chosen` is SQL for a set of node ids. The old execution is told to stop; the agent starts
+    the new one when it has (domain.md 1.5).
+    """
+    deadline = now + terms.start_deadline
+    nodes = fetch(chosen, params)
+    if not nodes:
+        return 0
+    node_ids = [node_id for (node_id,) in nodes]
+    stop_executions(
+        job,
+        condition="e.node_id = ANY(%s)",
+        params=[node_ids],
+        message=f"replaced by version {version.number}",
+        stop_deadline=deadline,
+        now=now,
+    )
+    created = fetch(
+        """
+        INSERT INTO rollouts_execution (namespace, job_id, version_id, job_version, run_hash,
+            node_id, rollout_id, evaluation_id, rollout_wave, previous_id, desired_state,
+            desired_message, desired_seq, delivered_seq, observed_state, observed_message,
+            error_code, details, revision, attempt, restarts, healthy_streak, unhealthy_streak,
+            window_count, released_at, deadline_at, deadline_cap_at, created_at, updated_at)
+        SELECT %s, %s, %s, %s, %s, node_id, %s, %s, %s, previous.id, 'running', '', 1, 0,
+            'pending', '', '', '{}', 1, 1, 0, 0, 0, 0, %s,
+            CASE WHEN previous.observed_state = 'stopping' THEN NULL ELSE %s::timestamptz END,
+            %s, %s, %s
+        FROM unnest(%s::uuid[]) AS node_id
+        LEFT JOIN LATERAL (
+            SELECT x.id, x.observed_state FROM rollouts_execution x
+            WHERE x.job_id = %s AND x.node_id = node_id ORDER BY x.created_at DESC, x.id DESC
+            LIMIT 1
+        ) previous ON TRUE
+        RETURNING id
+        """,
+        [
+            job.namespace_id,
+            job.id,
+            version.id,
+            version.number,
+            version.run_hash,
+            rollout.id if rollout else None,
+            evaluation_id,
+            wave,
+            now,
+            deadline,
+            now + 2 * terms.start_deadline,
+            now,
+            now,
+            node_ids,
+            job.id,
+        ],
+    )
+    ids = [execution_id for (execution_id,) in created]
+    change(
+        """
+        UPDATE rollouts_execution old SET next_id = new.id FROM rollouts_execution new
+        WHERE new.id = ANY(%s) AND old.id = new.previous_id
+        """,
+        [ids],
+    )
+    write_execution_events(
+        job_id=job.id,
+        kind="execution.created",
+        message=f"version {version.number} placed",
+        at=now,
+        chosen="SELECT unnest(%s::uuid[]), NULL::text, 'pending'",
+        params=[ids],
+    )
+    return len(ids)
+
+
+def stop_executions(
+    job: Job,
+    *,
+    condition: str,
+    params: list[object],
+    message: str,
+    stop_deadline: datetime | None,
+    now: datetime,
+) -> int:
+    """Want every execution `e` of the job that meets `condition` and should run to be stopped."""
+    rows = fetch(
+        f"""
+        WITH old AS (
+            SELECT e.id, e.observed_state FROM rollouts_execution e
+            WHERE e.job_id = %s AND e.desired_state = 'running' AND {condition}
+        )
+        UPDATE rollouts_execution e SET
+            desired_state = 'stopped', desired_seq = e.desired_seq + 1, desired_message = %s,
+            observed_state = CASE WHEN {ENDED} THEN e.observed_state ELSE 'stopping' END,
+            deadline_at = CASE WHEN {ENDED} THEN NULL ELSE %s::timestamptz END,
+            revision = e.revision + 1, updated_at = %s
+        FROM old WHERE e.id = old.id
+        RETURNING e.id, old.observed_state, e.observed_state
+        """,  # noqa: S608 - the fragments are ours, values are parameters
+        [job.id, *params, message, stop_deadline, now],
+    )
+    moved = [row for row in rows if row[1] != row[2]]
+    if moved:
+        write_execution_events(
+            job_id=job.id,
+            kind="execution.stopped_by_scheduler",
+            message=message,
+            at=now,
+            chosen="SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[])",
+            params=[list(column) for column in zip(*moved, strict=True)],
+        )
+    return len(rows)
+
+
+# The last execution of a node that was stable and has stopped: what a failed node returns to.
+_REVIVABLE = """
+    SELECT new.id AS failed_id, old.id AS old_id
+    FROM rollouts_rollouttarget t
+    JOIN rollouts_execution new ON new.rollout_id = t.rollout_id AND new.node_id = t.node_id
+        AND new.observed_state IN ('failed', 'lost')
+    CROSS JOIN LATERAL (
+        SELECT x.id, x.observed_state, x.desired_state FROM rollouts_execution x
+        WHERE x.job_id = new.job_id AND x.node_id = new.node_id AND x.id <> new.id
+            AND x.stable_at IS NOT NULL
+        ORDER BY x.created_at DESC, x.id DESC LIMIT 1
+    ) old
+    WHERE t.rollout_id = %s AND t.state = 'failed'
+        AND old.observed_state = 'stopped' AND old.desired_state = 'stopped'
+        AND NOT EXISTS (SELECT 1 FROM rollouts_execution y WHERE y.job_id = new.job_id
+            AND y.node_id = new.node_id AND y.id <> new.id AND y.desired_state = 'running')
+"""
+
+
+def count_resurrectable(rollout: Rollout) -> int:
+    """Count failed nodes whose last stable execution has stopped and could run again."""
+    (row,) = fetch(f"SELECT count(*) FROM ({_REVIVABLE}) r", [rollout.id])  # noqa: S608 - ours
+    return int(row[0])
+
+
+def resurrect(job: Job, rollout: Rollout, terms: Terms, *, now: datetime) -> int:
+    """Let the last stable execution of each failed node run again (domain.md 1.7, X06, X07).
+
+    Its stable_at stays, so it is not validated again.
+    """
+    pairs = fetch(_REVIVABLE, [rollout.id])
+    if not pairs:
+        return 0
+    failed_ids, old_ids = ([pair[i] for pair in pairs] for i in (0, 1))
+    stop_executions(
+        job,
+        condition="e.id = ANY(%s)",
+        params=[failed_ids],
+        message="its node returns to the last stable execution",
+        stop_deadline=None,
+        now=now,
+    )
+    change(
+        """
+        UPDATE rollouts_execution e SET desired_state = 'running',
+            desired_seq = e.desired_seq + 1, desired_message = 'resurrected',
+            observed_state = 'starting', attempt = e.attempt + 1, finished_at = NULL,
+            healthy_streak = 0, unhealthy_streak = 0, last_window_at = NULL,
+            released_at = %s, deadline_at = %s, error_code = '', observed_message = '',
+            details = e.details || jsonb_build_object('resurrected_at', %s::text),
+            revision = e.revision + 1, updated_at = %s
+        WHERE e.id = ANY(%s)
+        """,
+        [now, now + terms.start_deadline, now.isoformat(), now, old_ids],
+    )
+    write_execution_events(
+        job_id=job.id,
+        kind="execution.resurrected",
+        message="runs again: the newer version failed on its node",
+        at=now,
+        chosen="SELECT unnest(%s::uuid[]), 'stopped', 'starting'",
+        params=[old_ids],
+    )
+    return len(old_ids)
+
+
+def arm_start_clocks(job: Job, terms: Terms, *, now: datetime) -> int:
+    """Start the clock of executions that waited for their predecessor to stop (domain.md C02)."""
+    return change(
+        """
+        UPDATE rollouts_execution e SET deadline_at = %s, deadline_cap_at = %s, released_at = %s
+        FROM rollouts_execution previous
+        WHERE e.job_id = %s AND e.desired_state = 'running' AND e.observed_state = 'pending'
+            AND e.deadline_at IS NULL AND previous.id = e.previous_id
+            AND previous.observed_state IN ('completed', 'failed', 'stopped', 'lost')
+        """,
+        [now + terms.start_deadline, now + 2 * terms.start_deadline, now, job.id],
+    )
+
+
+def stop_unwanted(job: Job, terms: Terms, match: str, params: list[object], now: datetime) -> int:
+    """Stop what runs on nodes that no longer match or were deleted (domain.md 1.10, X25)."""
+    wanted = f"n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match}"
+    return stop_executions(
+        job,
+        condition=(
+            f"NOT EXISTS (SELECT 1 FROM nodes_node n WHERE n.id = e.node_id AND {wanted})"  # noqa: S608 - the fragments are ours
+        ),
+        params=params,
+        message="its node no longer matches",
+        stop_deadline=now + terms.start_deadline,
+        now=now,
+    )

@@ -1,0 +1,20 @@
+"""Runs one SQL statement over a set of rows; the statements themselves stand beside their use."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+
+
+def change(sql: str, params: Sequence[object]) -> int:
+    """Run a statement that writes; return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(params))
+        return cursor.rowcount
+
+
+def fetch(sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(params))
+        return cursor.fetchall()

@@ -1,0 +1,127 @@
+"""Builds the planner's input from the database, in a fixed number of queries. Reads only."""
+
+from datetime import datetime, timedelta
+
+from jobs.models import JobVersion
+from rollouts.models import Rollout
+from rollouts.placement import count_resurrectable
+from rollouts.planner import OpenWave, Snapshot
+from rollouts.sets import fetch
+from rollouts.states import PauseReason, RolloutState, RolloutType
+from rollouts.targets import FIT
+from rollouts.terms import Terms
+
+
+def build_snapshot(rollout: Rollout, terms: Terms, now: datetime) -> Snapshot:
+    """Count what a decision about this rollout may depend on: four queries for any size."""
+    remaining, deferred, ring = _list_counts(rollout)
+    fit = _count_fit(rollout, terms)
+    wave, next_deadline_at = _wave_counts(rollout, terms, now)
+    paused = rollout.state == RolloutState.PAUSED
+    awaiting = paused and rollout.pause_reason == PauseReason.AWAITING_PROMOTION
+    return Snapshot(
+        rollout_type=RolloutType(rollout.rollout_type),
+        policy=terms.policy,
+        paused=paused and not awaiting,
+        awaiting_promotion=awaiting,
+        promote_requested=rollout.promote_requested,
+        canary_promoted=rollout.canary_promoted,
+        one_shot=terms.one_shot,
+        total_nodes=rollout.total_nodes,
+        updated_nodes=rollout.updated_nodes,
+        failed_nodes=rollout.failed_nodes,
+        remaining=remaining,
+        fit=fit,
+        fit_canary=fit,
+        next_ring=ring if terms.order.by == "rings" else None,
+        deferred=deferred,
+        wave=wave,
+        canaries_failed=wave.failed if wave.number == 1 and rollout.canary_size else 0,
+        resurrectable=count_resurrectable(rollout) if rollout.failed_nodes else 0,
+        rollback_to_version=rollout.rollback_to_version,
+        rollback_is_identical=_is_identical(rollout),
+        next_deadline_at=next_deadline_at,
+    )
+
+
+def _list_counts(rollout: Rollout) -> tuple[int, int, int | None]:
+    """Return how many nodes remain, are deferred, and remain in the first ring of the list."""
+    (row,) = fetch(
+        """
+        WITH counted AS (
+            SELECT state, ring, count(*) AS n FROM rollouts_rollouttarget
+            WHERE rollout_id = %s AND state IN ('remaining', 'deferred') GROUP BY state, ring
+        )
+        SELECT coalesce(sum(n) FILTER (WHERE state = 'remaining'), 0),
+            coalesce(sum(n) FILTER (WHERE state = 'deferred'), 0),
+            (SELECT n FROM counted WHERE state = 'remaining' ORDER BY ring LIMIT 1)
+        FROM counted
+        """,
+        [rollout.id],
+    )
+    return int(row[0]), int(row[1]), row[2]
+
+
+def _count_fit(rollout: Rollout, terms: Terms) -> int:
+    """Count nodes of the list that can take work now, up to one wave (one is enough to go on)."""
+    cap = max(rollout.wave_size, rollout.canary_size, 1)
+    (row,) = fetch(
+        f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM rollouts_rollouttarget t JOIN nodes_node n ON n.id = t.node_id
+            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT} LIMIT %s
+        ) fit
+        """,  # noqa: S608 - the fragment is ours
+        [rollout.id, cap],
+    )
+    return int(row[0])
+
+
+def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWave, datetime | None]:
+    """Count the nodes of the open wave by their end, and find its next clock.
+
+    A stable execution is unwell when it is not running now, or has been silent for three
+    intervals although its node is connected (domain.md X10, C07).
+    """
+    silent_since = now - terms.health.interval * 3 - timedelta(seconds=1)
+    watched = terms.validates and rollout.canary_size and not rollout.canary_promoted
+    (row,) = fetch(
+        """
+        SELECT count(*) FILTER (WHERE t.state <> 'left'),
+            count(*) FILTER (WHERE t.state = 'released'),
+            count(*) FILTER (WHERE t.state = 'updated'),
+            count(*) FILTER (WHERE t.state = 'failed'),
+            count(*) FILTER (WHERE t.state = 'updated' AND %s AND (
+                e.observed_state <> 'running' OR e.unhealthy_streak > 0
+                OR e.last_window_at < %s)),
+            min(e.deadline_at) FILTER (WHERE t.state = 'released')
+        FROM rollouts_rollouttarget t
+        LEFT JOIN rollouts_execution e
+            ON e.rollout_id = t.rollout_id AND e.node_id = t.node_id
+        WHERE t.rollout_id = %s AND t.wave = %s
+            AND t.state IN ('released', 'updated', 'failed', 'stopped')
+        """,
+        [bool(watched), silent_since, rollout.id, rollout.current_wave],
+    )
+    size, unsettled, stable, failed, unwell, deadline = row
+    return (
+        OpenWave(
+            number=rollout.current_wave,
+            size=size,
+            unsettled=unsettled,
+            stable=stable,
+            stable_but_unwell=unwell,
+            failed=failed,
+        ),
+        deadline,
+    )
+
+
+def _is_identical(rollout: Rollout) -> bool:
+    """Say whether the version to return to would run just what this one runs (domain.md X20)."""
+    if not rollout.rollback_to_version:
+        return False
+    stable = JobVersion.objects.filter(
+        job_id=rollout.job_id, number=rollout.rollback_to_version
+    ).values_list("run_hash", flat=True)
+    return rollout.version.run_hash in list(stable)

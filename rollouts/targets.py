@@ -1,0 +1,251 @@
+"""The nodes of a rollout as sets: frozen, released, deferred, settled, joining and leaving.
+
+Every function here runs inside the transaction of `services.reconcile_job`, under the job's
+lock. Nothing is decided here (law 5).
+"""
+
+import json
+
+from jobs.models import Job
+from nodes.selector import to_sql
+from rollouts.models import Rollout
+from rollouts.sets import change, fetch
+from rollouts.terms import Terms
+
+# A node that may be counted on, and one that can take work this moment (domain.md 1.7, 4.3).
+ELIGIBLE = (
+    "n.enrolment_state = 'accepted' AND n.scheduling_state = 'ready' "
+    "AND n.connection_state IN ('connected', 'disconnected')"
+)
+FIT = (
+    "n.enrolment_state = 'accepted' AND n.scheduling_state = 'ready' "
+    "AND n.connection_state = 'connected'"
+)
+
+
+def match_of(job: Job, terms: Terms) -> tuple[str, list[object]]:
+    """Return the condition on `n`: namespace, selector and the capabilities that are needed."""
+    match, params = to_sql(terms.selector, "n")
+    parts, values = ["n.namespace_id = %s", match], [job.namespace_id, *params]
+    for kind, names in sorted(terms.capabilities.items()):
+        parts.append("coalesce(n.capabilities -> %s, '[]') @> %s::jsonb")
+        values += [kind, json.dumps(sorted(names))]
+    return f"({' AND '.join(parts)})", values
+
+
+def _order(terms: Terms) -> tuple[str, str, list[object]]:
+    """Return ring expression, ORDER BY and parameters of the rollout's order (domain.md X93)."""
+    order = terms.order
+    if terms.takes_any:
+        active = (
+            "(SELECT count(*) FROM rollouts_execution x WHERE x.node_id = n.id AND "
+            "x.desired_state = 'running' AND x.observed_state NOT IN "
+            "('completed', 'failed', 'stopped', 'lost'))"
+        )
+        idle = (
+            "coalesce((SELECT max(x.updated_at) FROM rollouts_execution x "
+            "WHERE x.node_id = n.id), n.created_at)"
+        )
+        return "0", f"{active}, {idle}, n.id", []
+    if order.by == "spread":
+        value = "coalesce(n.labels ->> %s, '')"
+        turn = f"row_number() OVER (PARTITION BY {value} ORDER BY n.id)"
+        return "0", f'{turn}, {value} COLLATE "C", n.id', [order.label, order.label]
+    if order.by == "rings":
+        ring = "coalesce(array_position(%s::text[], n.labels ->> %s), %s)"
+        return ring, f"{ring}, n.id", [list(order.values), order.label, len(order.values) + 1]
+    return "0", "n.id", []
+
+
+def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
+    """Write the rollout's nodes in their order; return how many there are and are current.
+
+    A node is current when it already runs an equal spec (domain.md C01), except for a restart.
+    """
+    match, match_params = match_of(job, terms)
+    ring, order, order_params = _order(terms)
+    ring_params = order_params if ring != "0" else []
+    limit = "LIMIT 1" if terms.takes_any else ""
+    fit = FIT if terms.one_shot else ELIGIBLE
+    rows = fetch(
+        f"""
+        WITH matched AS (
+            SELECT n.id, {ring} AS ring, row_number() OVER (ORDER BY {order}) AS position
+            FROM nodes_node n WHERE {fit} AND {match} ORDER BY position {limit}
+        ), frozen AS (
+            INSERT INTO rollouts_rollouttarget (rollout_id, node_id, position, ring, wave, state)
+            SELECT %s, m.id, m.position, m.ring, 0,
+                CASE WHEN %s AND cur.id IS NOT NULL THEN 'current' ELSE 'remaining' END
+            FROM matched m
+            LEFT JOIN rollouts_execution cur ON cur.job_id = %s AND cur.node_id = m.id
+                AND cur.desired_state = 'running' AND cur.run_hash = %s
+                AND cur.observed_state <> 'failed'
+            RETURNING state
+        )
+        SELECT count(*), count(*) FILTER (WHERE state = 'current') FROM frozen
+        """,  # noqa: S608 - fragments are ours, values are parameters
+        [
+            *ring_params,
+            *order_params,
+            *match_params,
+            rollout.id,
+            rollout.rollout_type != "restart",
+            job.id,
+            rollout.version.run_hash,
+        ],
+    )
+    return rows[0]
+
+
+def release(rollout: Rollout, *, number: int, size: int) -> int:
+    """Release the next `size` fit nodes of the list as wave `number`; return how many."""
+    return change(
+        f"""
+        WITH next AS (
+            SELECT t.id FROM rollouts_rollouttarget t JOIN nodes_node n ON n.id = t.node_id
+            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT}
+            ORDER BY t.position LIMIT %s
+        )
+        UPDATE rollouts_rollouttarget t SET state = 'released', wave = %s
+        FROM next WHERE t.id = next.id
+        """,  # noqa: S608 - likewise
+        [rollout.id, size, number],
+    )
+
+
+def defer_passed_over(rollout: Rollout, *, number: int | None) -> list[str]:
+    """Take nodes off the list that can take no work now; return their names.
+
+    With a wave's number: those that stood before its last node. Without: all that remain.
+    """
+    before = ""
+    params: list[object] = [rollout.id]
+    if number is not None:
+        before = (
+            "AND t.position < (SELECT max(position) FROM rollouts_rollouttarget "
+            "WHERE rollout_id = %s AND wave = %s AND state = 'released')"
+        )
+        params += [rollout.id, number]
+    rows = fetch(
+        f"""
+        UPDATE rollouts_rollouttarget t SET state = 'deferred' FROM nodes_node n
+        WHERE n.id = t.node_id AND t.rollout_id = %s AND t.state = 'remaining'
+            AND NOT ({FIT}) {before}
+        RETURNING n.name
+        """,  # noqa: S608 - likewise
+        params,
+    )
+    return sorted(name for (name,) in rows)
+
+
+def settle(rollout: Rollout, *, one_shot: bool) -> dict[str, int]:
+    """Move released nodes whose execution has settled to their end; count the ends.
+
+    Settled (domain.md 1.7): stable, or ended. One-shot work settles by its end alone (X52).
+    """
+    stable = "FALSE" if one_shot else "e.stable_at IS NOT NULL"
+    rows = fetch(
+        f"""
+        WITH settled AS (
+            UPDATE rollouts_rollouttarget t SET state = CASE
+                WHEN {stable} OR e.observed_state = 'completed' THEN 'updated'
+                WHEN e.observed_state IN ('failed', 'lost') THEN 'failed'
+                ELSE 'stopped' END
+            FROM rollouts_execution e
+            WHERE t.rollout_id = %s AND t.wave = %s AND t.state = 'released'
+                AND e.rollout_id = t.rollout_id AND e.node_id = t.node_id
+                AND ({stable} OR e.observed_state IN ('completed', 'failed', 'stopped', 'lost'))
+            RETURNING t.state
+        )
+        SELECT state, count(*) FROM settled GROUP BY state
+        """,  # noqa: S608 - likewise
+        [rollout.id, rollout.current_wave],
+    )
+    return {state: int(count) for state, count in rows}
+
+
+def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
+    """Put nodes that match now, and deferred ones that came back, at the end of the list.
+
+    Returns the names of those that are new to the rollout (domain.md C03).
+    """
+    match, params = match_of(job, terms)
+    change(
+        f"""
+        UPDATE rollouts_rollouttarget t SET state = 'remaining',
+            position = t.position + (SELECT max(position) FROM rollouts_rollouttarget
+                                     WHERE rollout_id = %s)
+        FROM nodes_node n
+        WHERE n.id = t.node_id AND t.rollout_id = %s AND t.state = 'deferred' AND {FIT}
+        """,  # noqa: S608 - likewise
+        [rollout.id, rollout.id],
+    )
+    rows = fetch(
+        f"""
+        WITH new AS (
+            INSERT INTO rollouts_rollouttarget (rollout_id, node_id, position, ring, wave, state)
+            SELECT %s, n.id, coalesce((SELECT max(position) FROM rollouts_rollouttarget
+                WHERE rollout_id = %s), 0) + row_number() OVER (ORDER BY n.id), 0, 0, 'remaining'
+            FROM nodes_node n
+            WHERE {ELIGIBLE} AND {match}
+            ON CONFLICT (rollout_id, node_id) DO UPDATE
+                SET state = 'remaining', wave = 0, position = EXCLUDED.position
+                WHERE rollouts_rollouttarget.state = 'left'
+            RETURNING node_id
+        )
+        SELECT n.name FROM new JOIN nodes_node n ON n.id = new.node_id ORDER BY n.name
+        """,  # noqa: S608 - likewise
+        [rollout.id, rollout.id, *params],
+    )
+    return [name for (name,) in rows]
+
+
+def leave(job: Job, rollout: Rollout, terms: Terms) -> list[tuple[str, str]]:
+    """Take nodes that no longer match or were deleted out of the rollout.
+
+    Returns name and former state of each (domain.md 1.10, C08).
+    """
+    match, params = match_of(job, terms)
+    rows = fetch(
+        f"""
+        WITH gone AS (
+            SELECT t.id, t.state, n.name FROM rollouts_rollouttarget t
+            JOIN nodes_node n ON n.id = t.node_id
+            WHERE t.rollout_id = %s AND t.state <> 'left' AND NOT (
+                n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match})
+        )
+        UPDATE rollouts_rollouttarget t SET state = 'left' FROM gone WHERE gone.id = t.id
+        RETURNING gone.name, gone.state
+        """,  # noqa: S608 - likewise
+        [rollout.id, *params],
+    )
+    return sorted(rows)
+
+
+def to_catch_up(job: Job, terms: Terms, *, run_hash: str, rollout: Rollout | None) -> list[object]:
+    """Return ids of nodes outside any open wave that should get an execution now (C03, 1.10).
+
+    A node that has none, or one of another spec once its job's rollout is over; never one on
+    which the job's last rollout failed, and never one that waits for its wave with work running.
+    """
+    match, params = match_of(job, terms)
+    if rollout is None:
+        active, replace_old, replace_params = False, "FALSE", []
+    else:
+        active = rollout.completed_at is None
+        replace_old = "wanted.run_hash <> %s" if rollout.state == "completed" else "FALSE"
+        replace_params = [run_hash] if rollout.state == "completed" else []
+    busy = "'released', 'failed'" if not active else "'released', 'failed', 'updated', 'current'"
+    rows = fetch(
+        f"""
+        SELECT n.id FROM nodes_node n
+        LEFT JOIN rollouts_execution wanted ON wanted.job_id = %s AND wanted.node_id = n.id
+            AND wanted.desired_state = 'running'
+        LEFT JOIN rollouts_rollouttarget t ON t.rollout_id = %s AND t.node_id = n.id
+        WHERE {FIT} AND {match} AND (wanted.id IS NULL OR {replace_old})
+            AND (t.id IS NULL OR t.state NOT IN ({busy}))
+        ORDER BY n.id
+        """,  # noqa: S608 - likewise
+        [job.id, rollout.id if rollout else None, *params, *replace_params],
+    )
+    return [node_id for (node_id,) in rows]

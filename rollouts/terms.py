@@ -1,0 +1,112 @@
+"""What the scheduler needs of a spec, read from it once: policy, health, selector, deadlines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+
+from django.conf import settings
+from jobs.spec import JobSpec, load_spec
+
+from jobs.models import JobVersion
+from nodes.selector import Selector
+from rollouts.health import HealthPolicy
+from rollouts.planner import Policy
+from rollouts.states import Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """In which order nodes are taken (domain.md X93)."""
+
+    by: str = "id"
+    label: str = ""
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """One version's terms. Capabilities are names needed, by kind (inputs, runtimes, …)."""
+
+    selector: Selector
+    capabilities: Mapping[str, frozenset[str]]
+    policy: Policy
+    health: HealthPolicy
+    # Executions pass through `validating` before they count as stable.
+    validates: bool
+    one_shot: bool
+    # Exactly one node, picked by load (domain.md 4.3).
+    takes_any: bool
+    order: Order
+    start_deadline: timedelta
+    queue_timeout: timedelta | None
+    total_timeout: timedelta | None
+
+
+def terms_of(version: JobVersion, strategy: str | None = None) -> Terms:
+    """Return the terms of a version; `strategy` overrides the spec's (a rollback is immediate)."""
+    return terms_of_spec(_load(version.pk, version.spec_hash, version), strategy)
+
+
+@lru_cache(maxsize=512)
+def _parsed(_pk: int, _spec_hash: str) -> dict[str, JobSpec]:
+    return {}
+
+
+def _load(pk: int, spec_hash: str, version: JobVersion) -> JobSpec:
+    """Parse a version's spec once a process; a version never changes."""
+    box = _parsed(pk, spec_hash)
+    if "spec" not in box:
+        box["spec"] = load_spec(version.spec)
+    return box["spec"]
+
+
+def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:
+    """Return the terms of a spec."""
+    block = spec.rollout
+    chosen = Strategy(strategy or (block.strategy if block else Strategy.IMMEDIATE))
+    check = block.health_check if block else None
+    health = HealthPolicy()
+    if check:
+        health = HealthPolicy(
+            interval=timedelta(microseconds=check.interval // 1000),
+            success_threshold=check.success_threshold,
+            failure_threshold=check.failure_threshold,
+            max_error_rate=check.max_error_rate_fraction,
+            deadline=timedelta(microseconds=check.deadline // 1000),
+        )
+    policy = Policy(strategy=chosen)
+    if block:
+        policy = Policy(
+            strategy=chosen,
+            max_parallel=block.max_parallel,
+            canary_count=block.canary_count,
+            canary_percent=block.canary_percent,
+            auto_promote=block.auto_promote,
+            max_failed_nodes=block.max_failed_nodes,
+            max_failed_nodes_percent=block.max_failed_nodes_percent_fraction,
+            auto_rollback=not block.no_auto_rollback,
+        )
+    order = Order()
+    if block and block.order:
+        order = Order(
+            by=block.order.by, label=block.order.label or "", values=tuple(block.order.values or ())
+        )
+    selector = spec.effective_selector
+    return Terms(
+        selector=selector,
+        capabilities=spec.required_capabilities,
+        policy=policy,
+        health=health,
+        validates=bool(check) and spec.type == "pipeline" and chosen is not Strategy.IMMEDIATE,
+        one_shot=spec.is_one_shot,
+        takes_any=spec.takes_any,
+        order=order,
+        start_deadline=health.deadline or settings.START_DEADLINE,
+        queue_timeout=_seconds(spec.timeouts.queue_timeout),
+        total_timeout=_seconds(spec.timeouts.total_timeout),
+    )
+
+
+def _seconds(value: int) -> timedelta | None:
+    return timedelta(seconds=value) if value else None

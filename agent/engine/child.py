@@ -18,7 +18,7 @@ import time
 from typing import Any, NoReturn
 
 from agent.engine import checks
-from agent.engine.document import ARRIVED, DELIVERED, Pipeline, divide
+from agent.engine.document import ARRIVED, DELIVERED, Pipeline, config_of, divide
 from agent.engine.library import Counter, EngineMissingError, Library
 from agent.engine.rendering import render
 from agent.engine.variables import MissingVariablesError, substitute
@@ -176,7 +176,7 @@ def prepare(order: dict[str, Any], log_fd: int, control: Control) -> tuple[Libra
     except EngineMissingError as error:
         control.finish(BAD_CONFIG, "engine_missing", str(error))
     try:
-        config = substitute(order["config"], order["env"])
+        config = substitute(config_of(order["config"]), order["env"])
         problems = checks.problems(config, library.refusal)
         if problems:
             text = "\n".join(f"{p.path or '/'}: {p.message}" for p in problems)

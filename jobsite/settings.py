@@ -212,7 +212,12 @@ REST_FRAMEWORK = {
         "access.authentication.BrowserSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["jobsite.rest.StrictJsonParser"],
+    "DEFAULT_PARSER_CLASSES": [
+        "jobsite.rest.StrictJsonParser",
+        "jobsite.rest.StrictYamlParser",
+        "jobsite.rest.StrictOldYamlParser",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "jobsite.rest.JsonWhateverIsAccepted",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "jobsite.rest.problem_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

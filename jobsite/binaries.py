@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobsite.instance import EmbeddedError
 
 OWN_DATABASE_HINT = "or give DATABASE_URL and REDIS_URL of servers of your own"
+# Above every system's largest process number: nobody has it.
+NO_PROCESS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +102,19 @@ def server_user(project: Path, store: Path) -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody")
 
 
+def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Give Popen's options to run as `user`; none of them for ourselves."""
+    if user is None:
+        return {}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
 def may_reach(user: pwd.struct_passwd | None, path: Path) -> bool:
-    """May `user` enter or run `path`? Asked in a child that is that user: root always may."""
+    """May `user` enter or run `path`? Asked by a child that is that user: root always may."""
     if user is None:
         return os.access(path, os.X_OK)
-    child = os.fork()
-    if child == 0:  # pragma: no cover -- another process, which coverage does not see
-        answer = 2
-        try:
-            os.setgroups([])
-            os.setgid(user.pw_gid)
-            os.setuid(user.pw_uid)
-            answer = 0 if os.access(path, os.X_OK) else 1
-        finally:
-            os._exit(answer)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    test = ["test", "-x", str(path)]
+    return subprocess.run(test, cwd="/", check=False, **as_user(user)).returncode == 0  # noqa: S603 -- fixed program
 
 
 def command_of(pid: int) -> str:
@@ -132,22 +133,23 @@ def command_of(pid: int) -> str:
 def end_orphan(
     pid_file: Path, marker: Path, signum: signal.Signals, deadline: float = 60.0
 ) -> None:
-    """End the server that a killed run left behind, or forget a process number of someone else.
+    """End the server that a killed run left behind, or disown a process number of someone else.
 
-    The process is ours when its command line has `marker`, the folder it serves. A pid file whose
-    process is gone is left to the server, which then also checks its shared memory.
+    The process is ours when its command line has `marker`, the folder it serves. EmbeddedError
+    when it does not end within `deadline` seconds.
     """
     try:
-        pid = int(pid_file.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        first, _, rest = pid_file.read_text().partition("\n")
+        pid = int(first)
+    except (OSError, ValueError):
         return
-    if f" {marker} " not in command_of(pid):
-        if command_of(pid):
-            pid_file.unlink(missing_ok=True)
-        return
-    os.kill(pid, signum)
-    if not wait_for(lambda: f" {marker} " not in command_of(pid), deadline):
-        raise EmbeddedError(f"process {pid} of an earlier run on {marker} does not end")
+    if f" {marker} " in command_of(pid):
+        os.kill(pid, signum)
+        if not wait_for(lambda: f" {marker} " not in command_of(pid), deadline):
+            raise EmbeddedError(f"process {pid} of an earlier run on {marker} does not end")
+    if pid_file.exists():
+        # The file stays: by its other lines PostgreSQL finds memory that is still in use.
+        pid_file.write_text(f"{NO_PROCESS}\n{rest}")
 
 
 def wait_for(is_true: Callable[[], bool], deadline: float, pause: float = 0.05) -> bool:

@@ -28,7 +28,15 @@ if sys.platform == "win32":
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from jobsite.binaries import Binaries, end_orphan, find_binaries, may_reach, server_user, wait_for
+from jobsite.binaries import (
+    Binaries,
+    as_user,
+    end_orphan,
+    find_binaries,
+    may_reach,
+    server_user,
+    wait_for,
+)
 from jobsite.children import die_with_parent
 from jobsite.instance import EmbeddedError, Instance, make_data_folder
 
@@ -172,11 +180,6 @@ class Stack:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
         return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
-    def _as_user(self) -> dict[str, Any]:
-        if self.user is None:
-            return {}
-        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
-
     def _postgres(self) -> Service:
         settings = {
             "listen_addresses": "",
@@ -201,7 +204,7 @@ class Stack:
             log=self.log / "postgres.log",
             stop_signal=signal.SIGINT,  # "fast": SIGTERM would wait for the clients to leave
             last_signal=signal.SIGQUIT,
-            user=self._as_user(),
+            user=as_user(self.user),
             prepare=self._prepare_postgres,
             is_ready=self._postgres_is_ready,
         )
@@ -227,7 +230,7 @@ class Stack:
             log=self.log / "valkey.log",
             stop_signal=signal.SIGTERM,
             last_signal=signal.SIGKILL,
-            user=self._as_user(),
+            user=as_user(self.user),
             prepare=self._prepare_valkey,
             is_ready=self._valkey_is_ready,
         )
@@ -276,7 +279,7 @@ class Stack:
             env=self._environment(),
             capture_output=True,
             check=False,
-            **self._as_user(),
+            **as_user(self.user),
         )
         if done.returncode:
             told = (done.stdout + done.stderr).decode(errors="replace").strip()
@@ -343,8 +346,14 @@ class Stack:
                     child.send_signal(signum)
                     wait_for(lambda child=child: child.poll() is not None, grace, pause=0.01)  # type: ignore[misc]
         self._children.clear()
+        self.remove_sockets()
         if self._owns_instance:
             self._instance.release()
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets' folder, after the end, where it is not a part of the store."""
+        if self.run.parent != self.store:
+            shutil.rmtree(self.run, ignore_errors=True)
 
     def __enter__(self) -> Self:
         self.start()

@@ -12,7 +12,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 OWN = "JOBSITE_TEST_STACK"
 URLS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
 # What a test process sets for itself, and a product started by a test must not inherit.
-SET_HERE = (*URLS, OWN, "DATA", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
+PLAIN_STORAGE = "django.contrib.staticfiles.storage.StaticFilesStorage"
+SET_HERE = (*URLS, OWN, "DATA", "SECRET_KEY", "STATICFILES_STORAGE", "DJANGO_SETTINGS_MODULE")
 
 
 class TestStack:
@@ -37,6 +38,8 @@ class TestStack:
         os.environ[OWN] = str(self.data)
         os.environ["DATA"] = str(self.data)
         os.environ.setdefault("SECRET_KEY", "only for tests")
+        # The manifest of `collectstatic` is a matter of a deployed product.
+        os.environ["STATICFILES_STORAGE"] = PLAIN_STORAGE
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
         atexit.register(self.stop)
 

@@ -120,6 +120,7 @@ class Product:
         finally:
             self._say("stopping…")
             await self.supervisor.stop()
+            self.stack.remove_sockets()
             self._say("stopped, nothing is left running")
         return 0
 

@@ -1,4 +1,4 @@
-"""Reads the text of a document, JSON or YAML, into plain values with the line of each path.
+"""Reads JSON or YAML into plain values with the line of each path, and prints YAML.
 
 JSON numbers with a fraction become floats. The shortest decimal text of such a float is the text as
 written, up to 15 significant digits, so `Fraction(repr(value))` is exact for limits (X09).
@@ -371,3 +371,30 @@ def _core_value(text: str) -> object:
     if _NOT_FINITE_RE.fullmatch(text):
         return _Bad(f"{text} is not a finite number")
     return _to_float(text) if _FLOAT_RE.fullmatch(text) else text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 would take for something else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\.?[0-9]|0[ox])[0-9a-fA-F.]*(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def print_yaml(value: object) -> str:
+    """Print plain values as YAML in block style; `parse_document` reads the same values back."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    assert isinstance(text, str)
+    return text

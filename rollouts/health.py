@@ -39,6 +39,12 @@ class Streaks:
     unhealthy: int = 0
 
 
+# More restarts than this while it validates fail an execution (domain.md 1.9, X02).
+MAX_RESTARTS_IN_VALIDATION = 5
+# A connected node may owe this many windows before its silence counts (domain.md C07).
+TOLERATED_SILENT_INTERVALS = 2
+
+
 class Verdict(StrEnum):
     """What the windows so far say of an execution in validation."""
 
@@ -100,8 +106,18 @@ def advance(streaks: Streaks, *, healthy: bool) -> Streaks:
     return Streaks(unhealthy=streaks.unhealthy + 1)
 
 
-def weigh(streaks: Streaks, policy: HealthPolicy, reason: str = "") -> Judgement:
-    """Return what the streaks say: the first to reach its threshold decides (domain.md 1.8)."""
+def weigh(streaks: Streaks, policy: HealthPolicy, reason: str = "", restarts: int = 0) -> Judgement:
+    """Return what the streaks say: the first to reach its threshold decides (domain.md 1.8).
+
+    `restarts` are those since validation began: the sixth fails, whatever the windows (X02).
+    """
+    if restarts > MAX_RESTARTS_IN_VALIDATION:
+        return Judgement(
+            verdict=Verdict.FAILED,
+            code="too_many_restarts",
+            reason=f"{restarts} restarts before it was stable",
+            streaks=streaks,
+        )
     if streaks.healthy >= policy.success_threshold:
         return Judgement(verdict=Verdict.STABLE, streaks=streaks)
     if streaks.unhealthy >= policy.failure_threshold:
@@ -122,10 +138,11 @@ def judge(
     `started_at` is when it entered validating, moved later by the time its node was away.
     A window that ends exactly at the deadline counts before the deadline is judged (X15, C02).
     Worked, with thresholds 2 and 3: HH is stable at window 2, UHH at 3, UUU failed at 3,
-    HUHUHU is undecided until the deadline fails it.
+    HUHUHU and UUHUUH are undecided until the deadline fails them.
     """
     deadline_at = started_at + policy.deadline if policy.deadline else None
     judgement = Judgement(verdict=Verdict.UNDECIDED)
+    restarts = 0
     for window in windows:
         if window.late:
             continue
@@ -133,14 +150,88 @@ def judge(
             break
         healthy = is_healthy(window, policy)
         reason = "" if healthy else why_unhealthy(window, policy)
-        judgement = weigh(advance(judgement.streaks, healthy=healthy), policy, reason)
+        restarts += window.restarts
+        judgement = weigh(advance(judgement.streaks, healthy=healthy), policy, reason, restarts)
         if judgement.verdict is not Verdict.UNDECIDED:
             return judgement
     if deadline_at and now >= deadline_at:
-        return replace(
-            judgement,
-            verdict=Verdict.FAILED,
-            code="health_deadline_exceeded",
-            reason="not stable within its deadline",
-        )
+        return expire(judgement.streaks)
     return judgement
+
+
+def expire(streaks: Streaks, *, capped: bool = False) -> Judgement:
+    """Return the verdict of a clock that ran out; `capped` when twice the deadline passed (X18)."""
+    reason = "not stable within its deadline"
+    if capped:
+        reason = "not stable within twice its deadline, its node having been away"
+    return Judgement(
+        verdict=Verdict.FAILED, code="health_deadline_exceeded", reason=reason, streaks=streaks
+    )
+
+
+def is_degraded(streaks: Streaks, policy: HealthPolicy, *, was_degraded: bool) -> bool:
+    """Say whether a stable execution is degraded after its last window (domain.md 1.5, X14).
+
+    It takes failure_threshold unhealthy windows in a row to become so, and success_threshold
+    healthy ones to recover; in between it stays what it was.
+    """
+    if was_degraded:
+        return streaks.healthy < policy.success_threshold
+    return streaks.unhealthy >= policy.failure_threshold
+
+
+def owed_windows(
+    heard_at: datetime,
+    now: datetime,
+    policy: HealthPolicy,
+    gaps: timedelta = timedelta(0),
+) -> int:
+    """Return how many unhealthy `no_report` windows the silence of a connected node makes.
+
+    Each interval without a window counts, from the third on (domain.md C07). `heard_at` is when
+    the last window ended or validation or the connection began, whichever is latest; `gaps` is
+    the time in between in which the control plane itself was away.
+
+    >>> from datetime import UTC
+    >>> start = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> [owed_windows(start, start + timedelta(seconds=s), HealthPolicy()) for s in (29, 30, 40)]
+    [0, 1, 2]
+    """
+    silent_intervals = (now - heard_at - gaps) // policy.interval
+    return max(0, silent_intervals - TOLERATED_SILENT_INTERVALS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """One deadline: when it runs out, at the latest when, and what was left when it was held.
+
+    A clock is held while the node is away, but never beyond twice its length (domain.md 1.8, C02).
+    """
+
+    runs_out_at: datetime | None
+    cap_at: datetime
+    left: timedelta = timedelta(0)
+
+
+def start_clock(deadline: timedelta, now: datetime) -> Clock:
+    """Start a clock: at release for the start, at the first `validating` for validation."""
+    return Clock(runs_out_at=now + deadline, cap_at=now + 2 * deadline)
+
+
+def hold_clock(clock: Clock, now: datetime) -> Clock:
+    """Stop the clock while its node is away; holding a held clock changes nothing."""
+    if clock.runs_out_at is None:
+        return clock
+    return replace(clock, runs_out_at=None, left=max(timedelta(0), clock.runs_out_at - now))
+
+
+def let_clock_run(clock: Clock, now: datetime) -> Clock:
+    """Let a held clock go on with what was left, up to its cap."""
+    if clock.runs_out_at is not None:
+        return clock
+    return replace(clock, runs_out_at=min(now + clock.left, clock.cap_at), left=timedelta(0))
+
+
+def next_alarm(clock: Clock) -> datetime:
+    """Return when to look at the clock: when it runs out, or at its cap while it is held."""
+    return clock.runs_out_at or clock.cap_at

@@ -3,8 +3,22 @@
 `plan` is the one decision function of the product. The live scheduler, the plan preview, the
 simulator and the replay all call it. It sees counts, never the fleet, so it costs the same for
 10 nodes and for 100,000.
+
+The rules in their order (domain.md 1.7, 1.10, parts 4 and 5):
+
+1. Failed nodes return to their last stable execution (X06: before any limit is looked at).
+2. Any failed canary halts; then failures over either limit halt, paused or not. A halted
+   rollout rolls back once, to a version that would run something else (X20), never from a
+   rollback, never one-shot work (X52).
+3. The canary wave is kept at its size while nodes are fit for it (X11); the only wave of an
+   immediate rollout takes every node that is fit.
+4. While the open wave has an unsettled node, nothing else happens.
+5. Nothing left to release: it ends, unless a person holds it (X79).
+6. The canary gate: at least one stable canary, none unwell (X10), and a promotion.
+7. The next wave opens; when no node can take work, the rest is deferred.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -55,15 +69,20 @@ class Snapshot:
     total_nodes: int = 0
     updated_nodes: int = 0
     failed_nodes: int = 0
-    # Nodes not yet released, in order; `fit` of them can take work now, `fit_canary` of them can
-    # be canaries (both may be capped at the size of a wave), `next_ring` those of the first ring.
+    # Nodes not yet released, in order. `fit` of them can take work now and `fit_canary` of them
+    # can be canaries (both may be capped at the larger of W and C). `next_ring`, with rings, is
+    # how many fit nodes at the head share the ring of the first fit one: a wave never mixes.
     remaining: int = 0
     fit: int = 0
     fit_canary: int = 0
     next_ring: int | None = None
     deferred: int = 0
     wave: OpenWave = OpenWave()
+    # Failed nodes of the canary wave that have not left.
     canaries_failed: int = 0
+    # total_nodes as it stood when the newest failure was counted (0: as now). A node that leaves
+    # later makes no failure worse: leaving never halts (domain.md C08).
+    total_at_failure: int = 0
     # Nodes whose new execution failed and whose previous stable one does not run again yet.
     resurrectable: int = 0
     # 0 when there is nothing to return to (a first version).
@@ -90,7 +109,11 @@ class Resurrect(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceWave(Action):
-    """Release the next nodes of the list."""
+    """Release up to `size` fit nodes of the list as wave `number`, those of one ring only.
+
+    The number is that of the open wave when canaries are replaced, and 0 for the only wave of an
+    immediate rollout. Carrying it out ends a pause that awaits promotion: no canary is left.
+    """
 
     number: int
     size: int
@@ -104,7 +127,7 @@ class AwaitPromotion(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promote(Action):
-    """Mark the canary as promoted."""
+    """Mark the canary as promoted; ends any pause and the wish for it (domain.md X05)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +149,12 @@ class Defer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish(Action):
-    """End the rollout: every wave settled within the limits."""
+    """End the rollout: every wave settled within the limits.
+
+    Its version becomes the stable one, unless every node left (domain.md C01).
+    """
+
+    makes_stable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +186,18 @@ def canary_size(total_nodes: int, policy: Policy) -> int:
     return min(total_nodes, policy.canary_count or 1)
 
 
-def wave_sizes(total_nodes: int, to_change: int, policy: Policy) -> tuple[int, ...]:
+def wave_sizes(
+    total_nodes: int, to_change: int, policy: Policy, rings: Sequence[int] = ()
+) -> tuple[int, ...]:
     """Return the planned size of each wave; W comes from N, waves are made of the rest (C01).
+
+    `rings` counts the nodes to change of each ring in turn. A wave never mixes rings, and the
+    canaries are the first of the order whatever their ring (C09).
 
     >>> wave_sizes(20, 20, Policy(strategy=Strategy.CANARY, canary_count=2, max_parallel=25))
     (2, 5, 5, 5, 3)
+    >>> wave_sizes(10, 10, Policy(strategy=Strategy.ROLLING, max_parallel=30), rings=(4, 6))
+    (3, 1, 3, 3)
     """
     if to_change <= 0:
         return ()
@@ -170,10 +205,28 @@ def wave_sizes(total_nodes: int, to_change: int, policy: Policy) -> tuple[int, .
         return (to_change,)
     canaries = min(to_change, canary_size(total_nodes, policy))
     size = wave_size(total_nodes, policy.max_parallel)
-    rest = to_change - canaries
-    full, last = divmod(rest, size)
-    head = (canaries,) if canaries else ()
-    return head + (size,) * full + ((last,) if last else ())
+    sizes = [canaries] if canaries else []
+    for count in rings or (to_change,):
+        taken = min(canaries, count)
+        canaries -= taken
+        full, last = divmod(count - taken, size)
+        sizes += [size] * full + ([last] if last else [])
+    return tuple(sizes)
+
+
+def total_waves(current_wave: int, remaining: int, total_nodes: int, policy: Policy) -> int:
+    """Return how many waves there will have been: current + ceil(remaining / W) (domain.md X04).
+
+    >>> total_waves(2, 5, 25, Policy(strategy=Strategy.ROLLING, max_parallel=10))
+    4
+    """
+    if policy.strategy is Strategy.IMMEDIATE:
+        return 1
+    ahead = remaining
+    if policy.strategy is Strategy.CANARY and current_wave == 0:
+        ahead -= canary_size(total_nodes, policy)
+        current_wave = 1 if remaining else 0
+    return current_wave + max(0, -(-ahead // wave_size(total_nodes, policy.max_parallel)))
 
 
 def failure_limit_crossed(snapshot: Snapshot) -> str:
@@ -184,27 +237,35 @@ def failure_limit_crossed(snapshot: Snapshot) -> str:
     policy, failed = snapshot.policy, snapshot.failed_nodes
     if failed > policy.max_failed_nodes:
         return "max_failed_nodes"
-    if failed * 100 > policy.max_failed_nodes_percent * snapshot.total_nodes:
+    total = max(snapshot.total_nodes, snapshot.total_at_failure)
+    if failed * 100 > policy.max_failed_nodes_percent * total:
         return "max_failed_nodes_percent"
     return ""
 
 
 def plan(snapshot: Snapshot, now: datetime) -> tuple[Action, ...]:
-    """Return what to do now, in order. Planning again after doing it asks for nothing new.
+    """Return what to do now, in order; the rules are those at the head of this module.
 
-    Order of the rules: bring failed nodes back (X06: resurrect first), then the limits, then the
-    canary gate, then the next wave, then the end.
+    Planning again after everything was done asks for nothing new but waiting.
     """
     first = _resurrect(snapshot)
     halt = _halt(snapshot)
     if halt:
         return first + halt
+    return first + _proceed(snapshot, now)
+
+
+def _proceed(snapshot: Snapshot, now: datetime) -> tuple[Action, ...]:
+    fill = _fill_open_wave(snapshot)
+    if fill:
+        return (fill,)
     if snapshot.wave.unsettled:
-        return (*first, _wait_for_wave(snapshot, now))
-    gate = _canary_gate(snapshot)
-    if gate and not isinstance(gate[-1], Promote):
-        return first + gate
-    return first + gate + _go_on(snapshot)
+        return (_wait_for_wave(snapshot, now),)
+    if snapshot.remaining and _in_canary_phase(snapshot):
+        return _canary_gate(snapshot)
+    if snapshot.paused:
+        return (WaitUntil(rule="paused.manual", reason="paused by a person"),)
+    return (_next_step(snapshot),)
 
 
 def _resurrect(snapshot: Snapshot) -> tuple[Action, ...]:
@@ -280,88 +341,82 @@ def _wait_for_wave(snapshot: Snapshot, now: datetime) -> WaitUntil:
     )
 
 
-def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
-    """Hold after the canary wave until it is promoted; nothing to promote when it was all."""
+def _in_canary_phase(snapshot: Snapshot) -> bool:
+    return snapshot.policy.strategy is Strategy.CANARY and not snapshot.canary_promoted
+
+
+def _fill_open_wave(snapshot: Snapshot) -> PlaceWave | None:
+    """Open or fill the wave that may be filled while it is open: canary, or immediate."""
+    if snapshot.paused or snapshot.remaining == 0:
+        return None
+    if snapshot.policy.strategy is Strategy.IMMEDIATE:
+        return _open_wave(snapshot, number=0, size=snapshot.remaining) if snapshot.fit else None
     wave = snapshot.wave
-    is_gate = (
-        snapshot.policy.strategy is Strategy.CANARY
-        and not snapshot.canary_promoted
-        and wave.number == 1
-        and snapshot.remaining > 0
-    )
-    if not is_gate or wave.stable == 0:
-        return ()
+    if not _in_canary_phase(snapshot) or (snapshot.awaiting_promotion and wave.stable):
+        return None
+    present = wave.stable + wave.failed + wave.unsettled
+    missing = canary_size(snapshot.total_nodes, snapshot.policy) - present
+    size = min(missing, snapshot.fit_canary)
+    return _open_wave(snapshot, number=1, size=size, canary=True) if size > 0 else None
+
+
+def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Hold until a person, or the policy, promotes canaries that are all well.
+
+    A promotion that was asked for goes through even when a person paused the rollout (X05).
+    """
+    wave = snapshot.wave
     facts: dict[str, object] = {"stable": wave.stable, "unwell": wave.stable_but_unwell}
+    if wave.stable and not wave.stable_but_unwell and _may_promote(snapshot):
+        asked = snapshot.promote_requested
+        promote = Promote(
+            rule="canary.promoted" if asked else "canary.auto_promoted",
+            reason=f"all {wave.stable} canaries are stable",
+            facts=facts,
+        )
+        return (promote, _next_step(snapshot))
+    if snapshot.paused:
+        return (WaitUntil(rule="paused.manual", reason="paused by a person", facts=facts),)
+    if wave.stable == 0:
+        reason = "no_canary_available: no connected and ready node can be a canary"
+        return (WaitUntil(rule="canary.unavailable", reason=reason, facts=facts),)
     if wave.stable_but_unwell:
-        return (
-            WaitUntil(
-                rule="canary.unwell",
-                reason=f"{wave.stable_but_unwell} canaries were stable and are unwell now",
-                facts=facts,
-            ),
-        )
-    if snapshot.promote_requested or (snapshot.policy.auto_promote and not snapshot.paused):
-        rule = "canary.promoted" if snapshot.promote_requested else "canary.auto_promoted"
-        reason = f"all {wave.stable} canaries are stable"
-        return (Promote(rule=rule, reason=reason, facts=facts),)
-    if snapshot.awaiting_promotion or snapshot.paused:
-        return (WaitUntil(rule="canary.gate", reason="a person must promote", facts=facts),)
-    return (AwaitPromotion(rule="canary.gate", reason="a person must promote", facts=facts),)
+        reason = f"{wave.stable_but_unwell} canaries were stable and are unwell now"
+        return (WaitUntil(rule="canary.unwell", reason=reason, facts=facts),)
+    kind = WaitUntil if snapshot.awaiting_promotion else AwaitPromotion
+    return (kind(rule="canary.gate", reason="a person must promote", facts=facts),)
 
 
-def _go_on(snapshot: Snapshot) -> tuple[Action, ...]:
-    if snapshot.paused and not snapshot.promote_requested:
-        return (WaitUntil(rule="paused.manual", reason="paused by a person"),)
+def _may_promote(snapshot: Snapshot) -> bool:
+    automatic = snapshot.policy.auto_promote and not snapshot.paused
+    return snapshot.promote_requested or automatic
+
+
+def _next_step(snapshot: Snapshot) -> Action:
+    """Open the next wave, take what cannot take work off the list, or end."""
     if snapshot.remaining == 0:
-        return (_finish(snapshot),)
-    in_canary = snapshot.policy.strategy is Strategy.CANARY and not (
-        snapshot.canary_promoted or _promotes_now(snapshot)
-    )
-    fit = snapshot.fit_canary if in_canary else snapshot.fit
-    if fit == 0 and in_canary:
-        return (
-            WaitUntil(
-                rule="canary.unavailable",
-                reason="no_canary_available: no connected and ready node can be a canary",
-            ),
+        return _finish(snapshot)
+    if snapshot.fit == 0:
+        return Defer(
+            rule="node.deferred",
+            reason=f"{snapshot.remaining} nodes can take no work now and catch up later",
+            facts={"remaining": snapshot.remaining},
         )
-    if fit == 0:
-        return (
-            Defer(
-                rule="node.deferred",
-                reason=f"{snapshot.remaining} nodes can take no work now and catch up later",
-            ),
-        )
-    return (_place(snapshot, fit, in_canary=in_canary),)
+    size = min(wave_size(snapshot.total_nodes, snapshot.policy.max_parallel), snapshot.fit)
+    if snapshot.next_ring:
+        size = min(size, snapshot.next_ring)
+    return _open_wave(snapshot, number=snapshot.wave.number + 1, size=size)
 
 
-def _promotes_now(snapshot: Snapshot) -> bool:
-    gate = _canary_gate(snapshot)
-    return bool(gate) and isinstance(gate[-1], Promote)
-
-
-def _place(snapshot: Snapshot, fit: int, *, in_canary: bool) -> PlaceWave:
-    policy = snapshot.policy
-    if policy.strategy is Strategy.IMMEDIATE:
-        size, number = snapshot.remaining, 0
-    else:
-        number = 1 if in_canary else snapshot.wave.number + 1
-        size = (
-            canary_size(snapshot.total_nodes, policy)
-            if in_canary
-            else wave_size(snapshot.total_nodes, policy.max_parallel)
-        )
-        if snapshot.next_ring is not None and not in_canary:
-            size = min(size, snapshot.next_ring)
-        size = min(size, fit)
-    word = "canary wave" if in_canary else f"wave {number}"
+def _open_wave(snapshot: Snapshot, *, number: int, size: int, canary: bool = False) -> PlaceWave:
+    word = "the canary wave" if canary else f"wave {number}" if number else "the only wave"
     return PlaceWave(
-        rule="canary.open" if in_canary else "wave.open",
-        reason=f"{word} opens with {size} of {snapshot.remaining} remaining nodes",
+        rule="canary.open" if canary else "wave.open",
+        reason=f"{word} takes {size} of {snapshot.remaining} remaining nodes",
         facts={"size": size, "remaining": snapshot.remaining},
         number=number,
         size=size,
-        canary=in_canary,
+        canary=canary,
     )
 
 
@@ -377,4 +432,5 @@ def _finish(snapshot: Snapshot) -> Finish:
             "failed": snapshot.failed_nodes,
             "deferred": snapshot.deferred,
         },
+        makes_stable=snapshot.total_nodes > 0,
     )

@@ -140,6 +140,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
+        self._starting = asyncio.Lock()
         self._started = 0.0
         self._lives = 0
 
@@ -180,6 +181,8 @@ class Child:
     async def stop(self) -> None:
         """End the process with its signal, after its grace with the last one; wait until done."""
         self._stopping = True
+        async with self._starting:
+            pass  # a start that has begun is finished first, so that its process is known
         for signum, grace in ((self.proc.stop_signal, self.proc.grace), (self.proc.last_signal, 5)):
             self._send(signum)
             with contextlib.suppress(TimeoutError):
@@ -240,38 +243,57 @@ class Child:
         self._started = time.monotonic()
         if self.proc.prepare is not None:
             self.proc.prepare()
-        self._process = await self._spawn()
-        self._lives += 1
-        if self._lives > 1:
-            self._tell(f"started again as process {self._process.pid}")
-        listening = asyncio.create_task(self._listen(self._process.stdout))
-        await self._process.wait()
-        # A grandchild may hold the pipe open: what the process itself said is there by now.
-        await asyncio.wait({listening}, timeout=0.5)
-        listening.cancel()
-
-    async def _spawn(self) -> asyncio.subprocess.Process:
         with contextlib.ExitStack() as files:
-            out: Any = asyncio.subprocess.PIPE
-            if self.proc.log is not None:
-                self.proc.log.parent.mkdir(parents=True, exist_ok=True)
-                out = files.enter_context(self.proc.log.open("ab"))
-            return await asyncio.create_subprocess_exec(
-                *self.proc.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=self.proc.env,
-                cwd=self.proc.cwd,
-                start_new_session=True,
-                preexec_fn=die_with_parent(self.proc.stop_signal),
-                limit=1 << 20,
-                **self.proc.options,
-            )
+            out, listening = await self._output(files)
+            files.callback(listening.cancel)
+            try:
+                async with self._starting:
+                    if self._stopping:
+                        return
+                    self._process = process = await self._spawn(out)
+            finally:
+                os.close(out)
+            self._lives += 1
+            if self._lives > 1:
+                self._tell(f"started again as process {process.pid}")
+            await process.wait()
+            # A grandchild may hold the pipe open: what the process itself said is there by now.
+            await asyncio.wait({listening}, timeout=0.5)
 
-    async def _listen(self, stream: asyncio.StreamReader | None) -> None:
-        if stream is None:
-            return
+    async def _output(self, files: contextlib.ExitStack) -> tuple[int, "asyncio.Future[Any]"]:
+        """Give where the child writes, and who listens there.
+
+        The pipe is not asyncio's own: its `wait` would wait for grandchildren that hold it open.
+        """
+        loop = asyncio.get_running_loop()
+        if self.proc.log is not None:
+            self.proc.log.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            silence: asyncio.Future[None] = loop.create_future()
+            silence.set_result(None)
+            return os.open(self.proc.log, flags, 0o600), silence
+        read, write = os.pipe()
+        reader = asyncio.StreamReader(limit=1 << 20)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0)
+        )
+        files.callback(transport.close)
+        return write, asyncio.create_task(self._listen(reader))
+
+    async def _spawn(self, out: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self.proc.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=self.proc.env,
+            cwd=self.proc.cwd,
+            start_new_session=True,
+            preexec_fn=die_with_parent(self.proc.stop_signal),
+            **self.proc.options,
+        )
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
         while True:
             try:
                 raw = await stream.readline()

@@ -85,7 +85,8 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything, the last started first; when this returns no child is left."""
         while self._stages:
-            await asyncio.gather(*(child.stop() for child in self._stages.pop()))
+            await asyncio.gather(*(child.stop() for child in self._stages[-1]))
+            self._stages.pop()
             self._reap_orphans()
         self._kill_orphans()
 
@@ -100,7 +101,9 @@ class Supervisor:
             work.result()
             return
         work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()
 
     # --- processes whose parent died: the kernel gives them to us on Linux ----------------------
 

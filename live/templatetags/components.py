@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django import template
-from django.forms import BoundField, CheckboxInput, Select, Textarea
+from django.forms import BoundField, CheckboxInput, Select, Textarea, Widget
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -75,7 +75,7 @@ def mark_word(kind: str) -> str:
 
 
 def _pairs(segments: Mapping[str, int] | Iterable[Sequence[Any]]) -> list[tuple[str, float, str]]:
-    items = segments.items() if isinstance(segments, Mapping) else segments
+    items: Iterable[Sequence[Any]] = segments.items() if isinstance(segments, Mapping) else segments
     pairs = []
     for item in items:
         kind, value = str(item[0]), float(item[1])
@@ -246,31 +246,29 @@ def live_root(noun: str, pk: object, part: str, revision: object, css: str = "")
     )
 
 
+def _control(widget: Widget) -> str:
+    if isinstance(widget, CheckboxInput):
+        return ""
+    if isinstance(widget, Select):
+        return "select"
+    return "textarea" if isinstance(widget, Textarea) else "input"
+
+
 @register.simple_tag
 def field(bound: BoundField, *, mono: bool = False) -> SafeString:
     """Draw a form field: label, control, hint and errors, tied together for screen readers."""
-    errors = list(bound.errors)
+    errors = " ".join(str(error) for error in bound.errors)
     described = [f"{bound.auto_id}-hint"] if bound.help_text else []
     described += [f"{bound.auto_id}-error"] if errors else []
-    widget = bound.field.widget
-    kind = {Select: "select", Textarea: "textarea", CheckboxInput: ""}.get(type(widget), "input")
-    attrs = {"class": f"{kind} mono".strip() if mono else kind}
+    kind = _control(bound.field.widget)
+    attrs: dict[str, str | bool] = {"class": f"{kind} mono".strip() if mono else kind}
     if described:
         attrs["aria-describedby"] = " ".join(described)
-    hint = (
-        format_html('<p class="hint" id="{}-hint">{}</p>', bound.auto_id, bound.help_text)
-        if bound.help_text
-        else ""
+    hint = bound.help_text and format_html(
+        '<p class="hint" id="{}-hint">{}</p>', bound.auto_id, bound.help_text
     )
-    error = (
-        format_html(
-            '<p class="error" id="{}-error">{}{}</p>',
-            bound.auto_id,
-            _use("g-bad", "glyph"),
-            " ".join(errors),
-        )
-        if errors
-        else ""
+    error = errors and format_html(
+        '<p class="error" id="{}-error">{}{}</p>', bound.auto_id, _use("g-bad", "glyph"), errors
     )
     return format_html(
         '<div class="field"><label for="{}">{}</label>{}{}{}</div>',

@@ -81,12 +81,7 @@ EDITOR = """{% extends "base.html" %}
 {% block content %}
 <form class="job-editor grow" method="post" action="/save" id="job-form" hx-post="/plan" hx-trigger="plan" hx-target="#job-plan" hx-swap="innerHTML" hx-sync="this:replace">
   <div class="job-text">
-    <textarea name="spec" data-editor="yaml" data-schema="/schema" aria-label="Job spec">name: edge
-type: pipeline
-rollout:
-  strategy: canary
-  
-</textarea>
+    <textarea name="spec" data-editor="yaml" data-schema="/schema" aria-label="Job spec">{{ spec }}</textarea>
     <p class="editor-foot"><span><kbd>F8</kbd> next problem</span></p>
   </div>
   <aside class="plan" aria-label="Plan"><div class="plan-scroll" id="job-plan"></div>
@@ -137,6 +132,7 @@ class ShellSite:
             "segments": [("stable", 58), ("validating", 15), ("starting", 5), ("failed", 2)],
             "windows": [0.01, 0.02, None, 0.07, 0.03, 0.01],
             "names": [f"gw-fra-{number:03}" for number in range(120)],
+            "spec": "name: edge\ntype: pipeline\nrollout:\n  strategy: canary\n  \n",
             "revision": self.revision,
             "words": self.words,
         }

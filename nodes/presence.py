@@ -1,0 +1,101 @@
+"""When nodes were last heard, what they use, and when the control plane itself could hear."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+from psycopg.types.json import Jsonb
+
+from live.push import announce
+
+_CLOCK = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """What the last heartbeat of a node said."""
+
+    resources: Mapping[str, Any]
+    conditions: list[Any]
+
+
+def record_presence(seen: Mapping[UUID, datetime], gateway: str) -> None:
+    """Write when these nodes were last heard: one statement, whatever their number."""
+    if not seen:
+        return
+    ids = sorted(seen)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO nodes_nodepresence (node_id, last_seen_at, gateway)
+            SELECT s.id, s.at, %s FROM unnest(%s::uuid[], %s::timestamptz[]) AS s(id, at)
+            JOIN nodes_node n ON n.id = s.id
+            ON CONFLICT (node_id) DO UPDATE SET gateway = excluded.gateway,
+                last_seen_at = greatest(nodes_nodepresence.last_seen_at, excluded.last_seen_at)
+            """,
+            [gateway, ids, [seen[node_id] for node_id in ids]],
+        )
+
+
+def record_vitals(vitals: Mapping[UUID, Vitals]) -> None:
+    """Write what these nodes use and suffer, where it differs: one statement for all."""
+    if not vitals:
+        return
+    ids = sorted(vitals)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE nodes_node n SET resource_usage = v.resources, conditions = v.conditions,
+                revision = n.revision + 1
+            FROM unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS v(id, resources, conditions)
+            WHERE n.id = v.id
+                AND (n.resource_usage <> v.resources OR n.conditions <> v.conditions)
+            RETURNING n.id, n.revision
+            """,
+            [
+                ids,
+                [Jsonb(dict(vitals[node_id].resources)) for node_id in ids],
+                [Jsonb(vitals[node_id].conditions) for node_id in ids],
+            ],
+        )
+        for node_id, revision in cursor.fetchall():
+            announce("node", node_id, revision)
+
+
+def tick_ingest_clock(now: datetime) -> None:
+    """Say that reports can be taken in now; a jump of the clock is written down as a gap (law 7).
+
+    After a gap the grace begins anew, as after a start (domain.md X57, reliability.md 2.5).
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        _make_clock(cursor, now)
+        cursor.execute(
+            "SELECT last_ok_at FROM nodes_ingestclock WHERE id = %s FOR UPDATE", [_CLOCK]
+        )
+        ((last_ok_at,),) = cursor.fetchall()
+        if now <= last_ok_at:
+            return
+        is_gap = now - last_ok_at > settings.INGEST_GAP
+        cursor.execute(
+            "UPDATE nodes_ingestclock SET last_ok_at = %s, started_at = "
+            "CASE WHEN %s THEN %s ELSE started_at END WHERE id = %s",
+            [now, is_gap, now, _CLOCK],
+        )
+        if is_gap:
+            cursor.execute(
+                "INSERT INTO nodes_ingestgap (started_at, ended_at) VALUES (%s, %s)",
+                [last_ok_at, now],
+            )
+
+
+def _make_clock(cursor: CursorWrapper, now: datetime) -> None:
+    cursor.execute(
+        "INSERT INTO nodes_ingestclock (id, last_ok_at, started_at) VALUES (%s, %s, %s) "
+        "ON CONFLICT (id) DO NOTHING",
+        [_CLOCK, now, now],
+    )

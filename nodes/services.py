@@ -1,0 +1,397 @@
+"""Every change of a node's three states and of its labels, each with its event (law 4)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from access.problems import Refused
+from access.services import SYSTEM, Actor, record_audit
+from live.push import announce
+from nodes.enrolment import check_labels, enrol_node, issue_enrolment_token, usable_labels
+from nodes.models import IngestClock, Node, NodeEvent
+from nodes.states import (
+    ENROLMENT_TRANSITIONS,
+    ConnectionState,
+    EnrolmentState,
+    SchedulingState,
+)
+
+__all__ = [
+    "Arrival",
+    "Greeting",
+    "accept_node",
+    "connect_node",
+    "cordon_nodes",
+    "delete_node",
+    "drain_node",
+    "enrol_node",
+    "issue_enrolment_token",
+    "mark_silent_nodes",
+    "record_facts",
+    "reject_node",
+    "revoke_node",
+    "set_node_labels",
+    "undrain_node",
+]
+
+_UNFINISHED = ("pending", "starting", "validating", "running", "degraded", "stopping")
+_LONG_RUNNING = ("pipeline", "config")
+# Time since a node was heard in which nobody could be heard (law 7, reliability.md 2.5).
+GAPS_SINCE = """
+    (SELECT coalesce(sum(least(g.ended_at, %(now)s) - greatest(g.started_at, {since})),
+        interval '0') FROM nodes_ingestgap g
+     WHERE g.ended_at > {since} AND g.started_at < %(now)s)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """What an agent says of its machine when its session opens, checked by the caller."""
+
+    hostname: str = ""
+    os: str = ""
+    arch: str = ""
+    agent_version: str = ""
+    labels: Mapping[str, str] | None = None
+    capabilities: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What the server knew when a session opened; `away_since` is None if it was connected."""
+
+    node_id: UUID
+    namespace: str
+    name: str
+    last_up_seq: int
+    away_since: datetime | None
+    was_lost: bool
+
+
+# --- Enrolment -----------------------------------------------------------------------------------
+
+
+def accept_node(node_id: UUID, actor: Actor = SYSTEM, *, fingerprint: str = "") -> Node:
+    """Trust a pending or rejected node; with a fingerprint only if it is this node's.
+
+    Raises Refused: not_found, conflict (domain.md 4.4, X84).
+    """
+    return _enrol(node_id, EnrolmentState.ACCEPTED, actor, fingerprint=fingerprint)
+
+
+def reject_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
+    """Turn a pending node away. Raises Refused: not_found, conflict."""
+    return _enrol(node_id, EnrolmentState.REJECTED, actor)
+
+
+def revoke_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
+    """Take an accepted node's trust back; its session ends. Raises Refused: not_found, conflict."""
+    return _enrol(node_id, EnrolmentState.REVOKED, actor)
+
+
+@transaction.atomic
+def _enrol(node_id: UUID, to: EnrolmentState, actor: Actor, *, fingerprint: str = "") -> Node:
+    node = _lock(node_id)
+    if to not in ENROLMENT_TRANSITIONS[EnrolmentState(node.enrolment_state)]:
+        raise Refused("conflict", f"A node that is {node.enrolment_state} cannot be {to}.")
+    if fingerprint and fingerprint != node.fingerprint:
+        raise Refused("conflict", "The fingerprint is not that of this node.")
+    now = timezone.now()
+    node.enrolment_state = to
+    if to is EnrolmentState.ACCEPTED:
+        node.enrolled_at, node.enrolled_by = now, actor.name[:150]
+    _store(node, now, f"node.{to}", f"{to} by {actor.name}", "enrolment_state", "enrolled_at",
+           "enrolled_by")  # fmt: skip
+    record_audit(actor, f"node.{to}", "node", node.id, node.namespace_id)
+    return node
+
+
+# --- Labels and scheduling -----------------------------------------------------------------------
+
+
+@transaction.atomic
+def set_node_labels(node_id: UUID, labels: Mapping[str, str], actor: Actor = SYSTEM) -> Node:
+    """Replace the labels that people set; they win over what the agent reports (domain.md 4.4).
+
+    Raises Refused: not_found, invalid_value.
+    """
+    check_labels(labels)
+    node = _lock(node_id)
+    if node.operator_labels == dict(labels):
+        return node
+    details = {"old": node.operator_labels, "new": dict(labels)}
+    node.operator_labels = dict(labels)
+    node.labels = {**node.reported_labels, **labels}
+    _store(node, timezone.now(), "node.labelled", f"labels set by {actor.name}",
+           "operator_labels", "labels", details=details)  # fmt: skip
+    record_audit(actor, "node.label", "node", node.id, node.namespace_id, details=details)
+    return node
+
+
+@transaction.atomic
+def drain_node(node_id: UUID, actor: Actor = SYSTEM, *, evict: bool = False) -> Node:
+    """Give a node no more work; it is cordoned once its one-shot work has ended (domain.md 4.4).
+
+    Raises Refused: not_found, already_draining.
+    """
+    node = _lock(node_id)
+    if node.scheduling_state != SchedulingState.READY:
+        raise Refused("already_draining", f"The node is {node.scheduling_state}.")
+    now = timezone.now()
+    node.scheduling_state, node.drain_evicts = SchedulingState.DRAINING, evict
+    words = "drained, its work is moved off" if evict else "drained"
+    _store(node, now, "node.draining", f"{words} by {actor.name}", "scheduling_state",
+           "drain_evicts")  # fmt: skip
+    record_audit(actor, "node.drain", "node", node.id, node.namespace_id, details={"evict": evict})
+    if not _in_flight(node):
+        cordon_nodes([node.id], now)
+        node.refresh_from_db()
+    return node
+
+
+@transaction.atomic
+def undrain_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
+    """Let a draining or cordoned node take work again. Raises Refused: not_found, not_draining."""
+    node = _lock(node_id)
+    if node.scheduling_state == SchedulingState.READY:
+        raise Refused("not_draining", "The node is ready.")
+    node.scheduling_state, node.drain_evicts = SchedulingState.READY, False
+    _store(node, timezone.now(), "node.undrained", f"ready again, said {actor.name}",
+           "scheduling_state", "drain_evicts")  # fmt: skip
+    record_audit(actor, "node.undrain", "node", node.id, node.namespace_id)
+    return node
+
+
+@transaction.atomic
+def delete_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
+    """Remove a node; its row stays for history and its machine may enrol anew (domain.md 4.4).
+
+    Raises Refused `not_found`.
+    """
+    node = _lock(node_id)
+    node.connection_state = ConnectionState.DELETED
+    _store(node, timezone.now(), "node.deleted", f"deleted by {actor.name}", "connection_state")
+    record_audit(actor, "node.delete", "node", node.id, node.namespace_id)
+    return node
+
+
+def cordon_nodes(node_ids: Iterable[UUID], now: datetime) -> int:
+    """Say that draining nodes have finished what they had to; return how many it was true for."""
+    return _move_set(
+        "scheduling_state = 'cordoned'",
+        "n.id = ANY(%(ids)s) AND n.scheduling_state = 'draining'",
+        {"ids": list(node_ids), "now": now},
+        kind="node.cordoned",
+        message="drained: it takes no new work",
+        now=now,
+    )
+
+
+def _in_flight(node: Node) -> bool:
+    """Say whether work is left that a drain waits for (executions are a higher app's rows)."""
+    left = node.executions.filter(observed_state__in=_UNFINISHED)
+    if not node.drain_evicts:
+        left = left.exclude(job__job_type__in=_LONG_RUNNING)
+    return left.exists()
+
+
+# --- Sessions and silence ------------------------------------------------------------------------
+
+
+@transaction.atomic
+def connect_node(node_id: UUID, greeting: Greeting, now: datetime | None = None) -> Arrival:
+    """Record that a node's session opened. Raises Refused: not_found, forbidden.
+
+    Anything that can move work sets changed_at: it came back, its labels or capabilities differ.
+    """
+    now = now or timezone.now()
+    node = _lock(node_id)
+    if node.enrolment_state != EnrolmentState.ACCEPTED:
+        raise Refused("forbidden", f"The node is {node.enrolment_state}.")
+    old = ConnectionState(node.connection_state)
+    away_since = None if old is ConnectionState.CONNECTED else node.disconnected_since
+    arrival = Arrival(
+        node_id=node.id,
+        namespace=node.namespace_id,
+        name=node.name,
+        last_up_seq=node.last_edge_seq_num,
+        away_since=away_since,
+        was_lost=old is ConnectionState.LOST,
+    )
+    changed = _take_facts(node, greeting)
+    if old is not ConnectionState.CONNECTED:
+        node.connection_state = ConnectionState.CONNECTED
+        node.connected_since, node.disconnected_since = now, None
+        changed |= {"connection_state", "connected_since", "disconnected_since"}
+        _store(node, now, "node.connected", f"connected, was {old}", *changed)
+    elif changed:
+        moves = bool(changed & {"labels", "capabilities"})
+        _store(node, now, "node.changed", "its agent reports other facts", *changed, moves=moves)
+    return arrival
+
+
+@transaction.atomic
+def record_facts(
+    node_id: UUID, greeting: Greeting, facts: Mapping[str, Any] | None, now: datetime
+) -> None:
+    """Take in what an agent says of its machine during a session."""
+    node = _lock(node_id)
+    changed = _take_facts(node, greeting)
+    if facts and node.facts != facts:
+        node.facts = dict(facts)
+        changed.add("facts")
+    if changed:
+        moves = bool(changed & {"labels", "capabilities"})
+        _store(node, now, "node.changed", "its agent reports other facts", *changed, moves=moves)
+
+
+def _take_facts(node: Node, greeting: Greeting) -> set[str]:
+    new: dict[str, Any] = {
+        "hostname": greeting.hostname[:253] or node.hostname,
+        "os": greeting.os[:32] or node.os,
+        "arch": greeting.arch[:32] or node.arch,
+        "agent_version": greeting.agent_version[:32] or node.agent_version,
+    }
+    if greeting.labels is not None:
+        new["reported_labels"] = usable_labels(greeting.labels)
+        new["labels"] = {**new["reported_labels"], **node.operator_labels}
+    if greeting.capabilities is not None:
+        new["capabilities"] = dict(greeting.capabilities)
+    changed = {name for name, value in new.items() if getattr(node, name) != value}
+    for name in changed:
+        setattr(node, name, new[name])
+    return changed
+
+
+def mark_silent_nodes(now: datetime | None = None) -> int:
+    """Mark nodes disconnected strictly after 30 s of silence and lost after 5 min (domain.md 1.10).
+
+    Time in which the control plane heard nobody is taken off, nothing is marked in the grace
+    after such a time (X57), and above the brake's share of a namespace nobody turns lost until
+    the silence is twice as long (reliability.md 2.5). Returns how many nodes were marked.
+    """
+    now = now or timezone.now()
+    clock = IngestClock.objects.order_by("pk").first()
+    if clock is None or now <= clock.started_at + settings.START_GRACE:
+        return 0
+    with transaction.atomic():
+        return _mark_disconnected(now) + _mark_lost(now)
+
+
+def _mark_disconnected(now: datetime) -> int:
+    return _move_set(
+        "connection_state = 'disconnected', disconnected_since = p.last_seen_at",
+        "n.connection_state = 'connected' AND p.last_seen_at < %(limit)s"
+        f" AND p.last_seen_at + {GAPS_SINCE.format(since='p.last_seen_at')} < %(limit)s",
+        {"now": now, "limit": now - settings.DISCONNECTED_AFTER},
+        kind="node.disconnected",
+        message="not heard for a while",
+        now=now,
+    )
+
+
+def _mark_lost(now: datetime) -> int:
+    silent = f"p.last_seen_at + {GAPS_SINCE.format(since='p.last_seen_at')}"
+    braked = f"""
+        n.connection_state = 'disconnected' AND p.last_seen_at < %(limit)s
+        AND {silent} < %(limit)s AND ({silent} < %(twice)s OR (
+            SELECT count(*) FROM nodes_node m JOIN nodes_nodepresence q ON q.node_id = m.id
+            WHERE m.namespace_id = n.namespace_id AND m.connection_state = 'disconnected'
+                AND q.last_seen_at < %(limit)s
+        ) <= greatest(1, (SELECT count(*) FROM nodes_node m
+            WHERE m.namespace_id = n.namespace_id AND m.enrolment_state = 'accepted'
+                AND m.connection_state <> 'deleted') * %(brake)s / 100))
+    """  # noqa: S608 - the fragments are ours, values are parameters
+    return _move_set(
+        "connection_state = 'lost'",
+        braked,
+        {
+            "now": now,
+            "limit": now - settings.LOST_AFTER,
+            "twice": now - 2 * settings.LOST_AFTER,
+            "brake": settings.LOST_BRAKE_PERCENT,
+        },
+        kind="node.lost",
+        message="silent for so long that its work counts as lost",
+        now=now,
+    )
+
+
+def _move_set(
+    assignment: str,
+    condition: str,
+    params: dict[str, Any],
+    *,
+    kind: str,
+    message: str,
+    now: datetime,
+) -> int:
+    """Change every node `n` (with its presence `p`) that meets the condition, with its event."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH chosen AS (
+                SELECT n.id FROM nodes_node n
+                LEFT JOIN nodes_nodepresence p ON p.node_id = n.id
+                WHERE {condition} ORDER BY n.id FOR NO KEY UPDATE OF n
+            ), moved AS (
+                UPDATE nodes_node n SET {assignment}, message = %(message)s,
+                    revision = n.revision + 1, changed_at = %(now)s
+                FROM chosen LEFT JOIN nodes_nodepresence p ON p.node_id = chosen.id
+                WHERE n.id = chosen.id RETURNING n.id, n.revision
+            ), told AS (
+                INSERT INTO nodes_nodeevent (node_id, at, kind, message, details)
+                SELECT id, %(now)s, %(kind)s, %(message)s, '{{}}' FROM moved
+            )
+            SELECT id, revision FROM moved
+            """,  # noqa: S608 - the fragments are ours, values are parameters
+            {**params, "now": now, "kind": kind, "message": message},
+        )
+        moved = cursor.fetchall()
+        for node_id, revision in moved:
+            announce("node", node_id, revision)
+    return len(moved)
+
+
+# --- One node ------------------------------------------------------------------------------------
+
+
+def _lock(node_id: UUID) -> Node:
+    """Return the node with its row held. Raises Refused `not_found`."""
+    rows = Node.objects.select_for_update(no_key=True).exclude(
+        connection_state=ConnectionState.DELETED
+    )
+    node = rows.filter(pk=node_id).first()
+    if node is None:
+        raise Refused("not_found", "There is no such node.")
+    return node
+
+
+def _store(
+    node: Node,
+    now: datetime,
+    kind: str,
+    message: str,
+    *names: str,
+    moves: bool = True,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Write these fields of a locked node, with its revision and one event."""
+    values = {name: getattr(node, name) for name in names}
+    if moves:
+        values["changed_at"] = now
+    Node.objects.filter(pk=node.pk).update(
+        **values, message=message[:1024], revision=F("revision") + 1
+    )
+    node.refresh_from_db()
+    NodeEvent.objects.create(
+        node=node, at=now, kind=kind, message=message[:1024], details=dict(details or {})
+    )
+    announce("node", node.pk, node.revision)

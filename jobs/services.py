@@ -13,10 +13,11 @@ from django.utils import timezone
 from access.models import Namespace
 from access.problems import Refused
 from access.services import Actor, record_audit
+from jobs.canonical import run_hash, spec_hash
 from jobs.events import EventDraft, write_events
 from jobs.models import Job, JobDraft, JobVersion
 from jobs.planning import SpecPlan, plan_spec
-from jobs.spec import JobSpec, run_hash, spec_hash
+from jobs.spec import JobSpec
 from jobs.states import JobState, may_move
 from live.push import announce, ring
 
@@ -131,6 +132,8 @@ def submit_job(actor: Actor, submission: Submission) -> Submitted:
                 created_by=actor.name,
                 now=now,
             )
+            if job.state == JobState.STOPPED:
+                record_state(job, JobState.PENDING, "Submitted again", now=now)
             _make_due(job, now)
             record_audit(
                 actor,
@@ -177,8 +180,8 @@ def _create_job(spec: JobSpec, actor: Actor, now: datetime) -> Job:
         description=spec.description,
         labels=dict(spec.labels),
         priority=spec.priority,
-        version=0,
-        revision=0,
+        version=1,
+        revision=1,
         state=JobState.PENDING,
         state_message="Accepted",
         pending_since=now,
@@ -199,8 +202,9 @@ def add_version(
     rolled_back_from: int | None = None,
 ) -> JobVersion:
     """Make the next version of a locked job; version and revision rise by one together."""
-    job.version += 1
-    job.revision += 1
+    if cause != "create":
+        job.version += 1
+        job.revision += 1
     job.job_type = spec.type
     job.description = spec.description
     job.labels = dict(spec.labels)

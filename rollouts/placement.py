@@ -267,3 +267,54 @@ def stop_unwanted(job: Job, terms: Terms, match: str, params: list[object], now:
         stop_deadline=now + terms.start_deadline,
         now=now,
     )
+
+
+def lose_executions(job: Job, *, now: datetime) -> int:
+    """Mark what ran on lost or deleted nodes as lost; unvalidated work is not wanted any more.
+
+    A stable execution stays wanted and revives by its own report (domain.md 1.5, X19, C04).
+    """
+    rows = fetch(
+        f"""
+        WITH gone AS (
+            SELECT e.id, e.observed_state FROM rollouts_execution e
+            JOIN nodes_node n ON n.id = e.node_id
+            WHERE e.job_id = %s AND n.connection_state IN ('lost', 'deleted') AND NOT ({ENDED})
+        )
+        UPDATE rollouts_execution e SET observed_state = 'lost', deadline_at = NULL,
+            desired_state = CASE WHEN e.stable_at IS NULL THEN 'stopped' ELSE e.desired_state END,
+            desired_seq = e.desired_seq + CASE
+                WHEN e.stable_at IS NULL AND e.desired_state = 'running' THEN 1 ELSE 0 END,
+            observed_message = 'its node is lost', revision = e.revision + 1, updated_at = %s
+        FROM gone WHERE e.id = gone.id
+        RETURNING e.id, gone.observed_state
+        """,  # noqa: S608 - likewise
+        [job.id, now],
+    )
+    if rows:
+        write_execution_events(
+            job_id=job.id,
+            kind="execution.observed",
+            message="its node is lost",
+            at=now,
+            chosen="SELECT id, old, 'lost' FROM unnest(%s::uuid[], %s::text[]) AS u(id, old)",
+            params=[list(column) for column in zip(*rows, strict=True)],
+        )
+    return len(rows)
+
+
+def evict_drained(job: Job, terms: Terms, *, now: datetime) -> int:
+    """Stop long-running work on nodes that are drained with eviction (domain.md 4.4)."""
+    if terms.one_shot:
+        return 0
+    return stop_executions(
+        job,
+        condition=(
+            "EXISTS (SELECT 1 FROM nodes_node n WHERE n.id = e.node_id AND n.drain_evicts "
+            "AND n.scheduling_state <> 'ready')"
+        ),
+        params=[],
+        message="its node is drained",
+        stop_deadline=now + terms.start_deadline,
+        now=now,
+    )

@@ -10,6 +10,7 @@ from jobs.models import Job
 from nodes.selector import to_sql
 from rollouts.models import Rollout
 from rollouts.sets import change, fetch
+from rollouts.states import Strategy
 from rollouts.terms import Terms
 
 # A node that may be counted on, and one that can take work this moment (domain.md 1.7, 4.3).
@@ -249,3 +250,34 @@ def to_catch_up(job: Job, terms: Terms, *, run_hash: str, rollout: Rollout | Non
         [job.id, rollout.id if rollout else None, *params, *replace_params],
     )
     return [node_id for (node_id,) in rows]
+
+
+def total_waves(rollout: Rollout, terms: Terms) -> int:
+    """Return how many waves there will have been: the open ones and those of the list (C09)."""
+    if terms.policy.strategy is Strategy.IMMEDIATE:
+        return 1
+    rows = fetch(
+        """
+        SELECT ring, count(*) FROM rollouts_rollouttarget
+        WHERE rollout_id = %s AND state = 'remaining' GROUP BY ring ORDER BY ring
+        """,
+        [rollout.id],
+    )
+    sizes = [int(count) for _, count in rows]
+    if terms.order.by != "rings":
+        sizes = [sum(sizes)]
+    ahead = 0
+    if rollout.canary_size and rollout.current_wave == 0 and sum(sizes):
+        ahead, sizes = 1, _without_first(sizes, rollout.canary_size)
+    size = max(1, rollout.wave_size)
+    return rollout.current_wave + ahead + sum(-(-count // size) for count in sizes)
+
+
+def _without_first(sizes: list[int], taken: int) -> list[int]:
+    """Return what is left of each ring when the first nodes of the order are taken."""
+    rest = []
+    for count in sizes:
+        used = min(count, taken)
+        taken -= used
+        rest.append(count - used)
+    return rest

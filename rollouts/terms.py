@@ -6,10 +6,11 @@ from datetime import timedelta
 from functools import lru_cache
 
 from django.conf import settings
-from jobs.spec import JobSpec, load_spec
 
+from jobs.components import required_components
 from jobs.models import JobVersion
-from nodes.selector import Selector
+from jobs.spec import JobSpec
+from nodes.selector import Selector, TargetKind
 from rollouts.health import HealthPolicy
 from rollouts.planner import Policy
 from rollouts.states import Strategy
@@ -57,7 +58,7 @@ def _load(pk: int, spec_hash: str, version: JobVersion) -> JobSpec:
     """Parse a version's spec once a process; a version never changes."""
     box = _parsed(pk, spec_hash)
     if "spec" not in box:
-        box["spec"] = load_spec(version.spec)
+        box["spec"] = JobSpec.model_validate(version.spec)
     return box["spec"]
 
 
@@ -72,7 +73,7 @@ def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:
             interval=timedelta(microseconds=check.interval // 1000),
             success_threshold=check.success_threshold,
             failure_threshold=check.failure_threshold,
-            max_error_rate=check.max_error_rate_fraction,
+            max_error_rate=check.error_limit(),
             deadline=timedelta(microseconds=check.deadline // 1000),
         )
     policy = Policy(strategy=chosen)
@@ -84,28 +85,38 @@ def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:
             canary_percent=block.canary_percent,
             auto_promote=block.auto_promote,
             max_failed_nodes=block.max_failed_nodes,
-            max_failed_nodes_percent=block.max_failed_nodes_percent_fraction,
+            max_failed_nodes_percent=block.failure_percent_limit(),
             auto_rollback=not block.no_auto_rollback,
         )
     order = Order()
     if block and block.order:
-        order = Order(
-            by=block.order.by, label=block.order.label or "", values=tuple(block.order.values or ())
-        )
-    selector = spec.effective_selector
+        order = Order(by=block.order.by, label=block.order.label, values=tuple(block.order.values))
+    selector = spec.node_selector
+    target = selector.target
     return Terms(
         selector=selector,
-        capabilities=spec.required_capabilities,
+        capabilities=_capabilities(spec),
         policy=policy,
         health=health,
         validates=bool(check) and spec.type == "pipeline" and chosen is not Strategy.IMMEDIATE,
         one_shot=spec.is_one_shot,
-        takes_any=spec.takes_any,
+        takes_any=target is not None and target.kind is TargetKind.ANY,
         order=order,
         start_deadline=health.deadline or settings.START_DEADLINE,
         queue_timeout=_seconds(spec.timeouts.queue_timeout),
         total_timeout=_seconds(spec.timeouts.total_timeout),
     )
+
+
+def _capabilities(spec: JobSpec) -> dict[str, frozenset[str]]:
+    """Return what a node must be able to do, by kind (domain.md 4.2)."""
+    if spec.type == "script":
+        return {"runtimes": frozenset({spec.required_runtime})}
+    if spec.type != "pipeline" or not isinstance(spec.config, dict):
+        return {}
+    needed = required_components(spec.config)
+    kinds = {"inputs": needed.inputs, "processors": needed.processors, "outputs": needed.outputs}
+    return {kind: frozenset(names) for kind, names in kinds.items() if names}
 
 
 def _seconds(value: int) -> timedelta | None:

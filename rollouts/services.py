@@ -1,0 +1,386 @@
+"""Brings jobs forward: looks at one job under its lock, asks the planner, carries it out.
+
+There is one way forward, `reconcile_job`. Reports, people, sweeps and doorbells all lead to it,
+and it is right however often and for whatever cause it runs.
+"""
+
+import logging
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from access.problems import Refused
+from access.services import Actor, record_audit
+from jobs.models import Job, JobVersion
+from jobs.services import add_version, lock_job, record_state
+from jobs.spec import JobSpec
+from jobs.states import JobState
+from live.push import announce, call_gateways
+from rollouts import placement, targets
+from rollouts.actions import Scene, carry_out
+from rollouts.derive import derive_job
+from rollouts.lifecycle import (
+    active_rollout,
+    change_rollout,
+    end_rollout,
+    say,
+    set_state,
+    start_rollout,
+)
+from rollouts.models import Rollout
+from rollouts.planner import plan
+from rollouts.snapshot import build_snapshot
+from rollouts.states import PauseReason, RolloutState, Strategy, TargetState
+from rollouts.terms import Terms, terms_of
+
+logger = logging.getLogger(__name__)
+
+# Steps of one rollout in one transaction; each makes progress, so this is never reached in truth.
+MAX_STEPS = 50
+
+
+def reconcile_job(
+    job_id: UUID | str, *, trigger: str = "exec-update", now: datetime | None = None
+) -> None:
+    """Look at one job and do everything that is due. A job that is gone is nothing to do."""
+    with transaction.atomic():
+        try:
+            job = lock_job(job_id)
+        except Job.DoesNotExist:
+            return
+        _reconcile(job, trigger, now or timezone.now())
+
+
+def sweep_due(limit: int = 200) -> int:
+    """Reconcile jobs that are due, oldest first; return how many. Needs no message (law 1)."""
+    now = timezone.now()
+    due = Job.objects.filter(reconcile_due_at__lte=now).order_by("reconcile_due_at")
+    ids = list(due.values_list("pk", flat=True)[:limit])
+    for job_id in ids:
+        try:
+            reconcile_job(job_id, trigger="periodic")
+        except Exception:
+            logger.exception("job %s could not be reconciled", job_id)
+    return len(ids)
+
+
+def _reconcile(job: Job, trigger: str, now: datetime) -> None:
+    if job.state in (JobState.STOPPED, JobState.DELETED):
+        _wind_down(job, now)
+    else:
+        rollout = _rollout_of_newest(job, now)
+        if rollout is not None:
+            _bring_forward(job, rollout, trigger, now)
+    due_at = derive_job(job, now)
+    Job.objects.filter(pk=job.pk).update(reconcile_due_at=due_at, nodes_changed=False)
+    job.nodes_changed = False
+    call_gateways()
+    announce("dashboard", "all", job.revision)
+
+
+def _rollout_of_newest(job: Job, now: datetime) -> Rollout | None:
+    """Return the rollout of the newest version, started now if it has none and a node can run it."""
+    newest = JobVersion.objects.get(job=job, number=job.version)
+    rollout = Rollout.objects.select_related("version").filter(version=newest).first()
+    if rollout is not None:
+        return active_rollout(job) or rollout
+    return start_rollout(job, newest, terms_of(newest, _strategy_of(newest)), now)
+
+
+def _strategy_of(version: JobVersion) -> str | None:
+    """Return the strategy that overrides the spec's: an automatic rollback is immediate."""
+    automatic = version.cause == "rollback" and version.created_by == "scheduler"
+    return Strategy.IMMEDIATE if automatic else None
+
+
+def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> None:
+    terms = terms_of(rollout.version, rollout.strategy)
+    is_active = rollout.completed_at is None
+    if job.nodes_changed:
+        _follow_nodes(job, rollout, terms, now)
+    placement.arm_start_clocks(job, terms, now=now)
+    if is_active:
+        _advance(Scene(job=job, rollout=rollout, terms=terms, trigger=trigger, now=now))
+        if job.version != rollout.version.number:  # it was rolled back
+            job.nodes_changed = False
+            _reconcile(job, "rollout-rollback", now)
+            return
+    elif rollout.failed_nodes and not terms.one_shot:
+        placement.resurrect(job, rollout, terms, now=now)
+    _catch_up(job, rollout, terms, now)
+
+
+def _advance(scene: Scene) -> None:
+    """Settle, plan and carry out until the planner only waits or the rollout has ended."""
+    rollout = scene.rollout
+    for _ in range(MAX_STEPS):
+        _settle(scene)
+        again = False
+        for action in plan(build_snapshot(rollout, scene.terms, scene.now), scene.now):
+            again = carry_out(action, scene) or again
+        if rollout.completed_at is not None or not again:
+            return
+    logger.error("rollout %s did not come to rest in %s steps", rollout.pk, MAX_STEPS)
+
+
+def _settle(scene: Scene) -> None:
+    ends = targets.settle(scene.rollout, one_shot=scene.terms.one_shot)
+    if not ends:
+        return
+    rollout = scene.rollout
+    rollout.updated_nodes += ends.get(TargetState.UPDATED, 0)
+    rollout.failed_nodes += ends.get(TargetState.FAILED, 0)
+    change_rollout(rollout, "updated_nodes", "failed_nodes")
+    say(
+        scene.job,
+        rollout,
+        "wave.settled",
+        ", ".join(f"{count} {state}" for state, count in sorted(ends.items())),
+        scene.now,
+        wave=rollout.current_wave,
+        **ends,
+    )
+
+
+def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
+    """Take nodes in and out after nodes changed (domain.md 1.10, C03, C08)."""
+    match, params = targets.match_of(job, terms)
+    placement.stop_unwanted(job, terms, match, params, now)
+    placement.evict_drained(job, terms, now=now)
+    placement.lose_executions(job, now=now)
+    if rollout.completed_at is not None:
+        return
+    gone = targets.leave(job, rollout, terms)
+    joined = [] if terms.one_shot else targets.join(job, rollout, terms)
+    if not gone and not joined:
+        return
+    left = [state for _, state in gone]
+    rollout.total_nodes += len(joined) - len(gone)
+    rollout.failed_nodes -= left.count(TargetState.FAILED)
+    rollout.updated_nodes -= left.count(TargetState.UPDATED) + left.count(TargetState.CURRENT)
+    rollout.total_waves = targets.total_waves(rollout, terms)
+    change_rollout(rollout, "total_nodes", "failed_nodes", "updated_nodes", "total_waves")
+    if gone:
+        names = [name for name, _ in gone]
+        say(
+            job,
+            rollout,
+            "node.left",
+            f"{len(gone)} nodes left",
+            now,
+            nodes=names[:100],
+            count=len(names),
+            states=left[:100],
+        )
+    if joined:
+        say(
+            job,
+            rollout,
+            "node.joined",
+            f"{len(joined)} nodes joined",
+            now,
+            nodes=joined[:100],
+            count=len(joined),
+        )
+
+
+def _catch_up(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
+    """Give nodes outside any wave what they should run: joiners, returners (C03, 1.10)."""
+    if terms.one_shot:
+        return
+    version: JobVersion | None = rollout.version
+    if rollout.state != RolloutState.COMPLETED:
+        version = JobVersion.objects.filter(job=job, number=job.stable_version or 0).first()
+    if version is None or rollout.state == RolloutState.PAUSED:
+        return
+    own = terms if version == rollout.version else terms_of(version)
+    nodes = targets.to_catch_up(job, own, run_hash=version.run_hash, rollout=rollout)
+    if nodes:
+        placement.replace_executions(
+            job,
+            version,
+            own,
+            chosen="SELECT unnest(%s::uuid[])",
+            params=[nodes],
+            rollout=None,
+            wave=0,
+            evaluation_id=None,
+            now=now,
+        )
+
+
+def _wind_down(job: Job, now: datetime) -> None:
+    """Stop everything of a stopped or deleted job; its rollout ends as cancelled (X77)."""
+    rollout = active_rollout(job)
+    if rollout is not None:
+        end_rollout(job, rollout, RolloutState.CANCELLED, f"the job was {job.state}", now)
+    placement.stop_executions(
+        job,
+        condition="TRUE",
+        params=[],
+        message=f"the job was {job.state}",
+        stop_deadline=None,
+        now=now,
+    )
+
+
+# --- What people ask for ------------------------------------------------------------------------
+
+
+def pause_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+    """Hold a rollout: no further wave opens; what is out goes on (domain.md 1.7, X05)."""
+    with transaction.atomic():
+        job, rollout = _locked(job_id)
+        if rollout.state == RolloutState.PAUSED:
+            raise Refused("rollout_paused", "The rollout is paused already.")
+        now = timezone.now()
+        set_state(rollout, RolloutState.PAUSED)
+        rollout.pause_reason = PauseReason.MANUAL
+        change_rollout(rollout, "state", "pause_reason")
+        say(
+            job,
+            rollout,
+            "rollout.paused",
+            f"Paused by {actor.name}",
+            now,
+            reason=PauseReason.MANUAL,
+            by=actor.name,
+        )
+        _audit(actor, "rollout.pause", rollout, reason)
+        _reconcile(job, "manual", now)
+    return rollout
+
+
+def resume_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+    """Let a paused rollout go on; it never promotes a canary (domain.md X05)."""
+    with transaction.atomic():
+        job, rollout = _locked(job_id)
+        if rollout.state != RolloutState.PAUSED:
+            raise Refused("rollout_not_paused", "The rollout is not paused.")
+        if rollout.pause_reason == PauseReason.AWAITING_PROMOTION:
+            raise Refused(
+                "canary_awaiting_promotion",
+                "The canary waits for its promotion.",
+                hint="Promote it; resuming never does.",
+            )
+        now = timezone.now()
+        set_state(rollout, RolloutState.ACTIVE)
+        rollout.pause_reason = ""
+        change_rollout(rollout, "state", "pause_reason")
+        say(job, rollout, "rollout.resumed", f"Resumed by {actor.name}", now, by=actor.name)
+        _audit(actor, "rollout.resume", rollout, reason)
+        _reconcile(job, "rollout-resume", now)
+    return rollout
+
+
+def promote_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+    """Promote a canary whose nodes are all stable and well (domain.md 1.7, X05, X10)."""
+    with transaction.atomic():
+        job, rollout = _locked(job_id)
+        terms = terms_of(rollout.version, rollout.strategy)
+        now = timezone.now()
+        if rollout.strategy != Strategy.CANARY or rollout.canary_promoted:
+            raise Refused("not_in_canary", "The rollout is not in its canary phase.")
+        seen = build_snapshot(rollout, terms, now)
+        wave = seen.wave
+        if not wave.stable or wave.unsettled or wave.stable_but_unwell or wave.failed:
+            raise Refused(
+                "canary_not_stable",
+                f"{wave.stable - wave.stable_but_unwell} of {rollout.canary_size} canaries are "
+                "stable and well.",
+                hint="Wait until all are, or cancel the rollout.",
+            )
+        rollout.promote_requested = True
+        change_rollout(rollout, "promote_requested")
+        _audit(actor, "rollout.promote", rollout, reason)
+        _reconcile(job, "rollout-promote", now)
+    return rollout
+
+
+def cancel_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+    """End a rollout where it stands: nodes keep what they have (domain.md 1.7)."""
+    with transaction.atomic():
+        job, rollout = _locked(job_id)
+        now = timezone.now()
+        end_rollout(job, rollout, RolloutState.CANCELLED, f"Cancelled by {actor.name}", now)
+        record_state(
+            job,
+            JobState.ROLLOUT_FAILED,
+            f"Rollout cancelled by {actor.name}",
+            now=now,
+            details={"reason": "cancelled"},
+        )
+        _audit(actor, "rollout.cancel", rollout, reason)
+        _reconcile(job, "job-cancel", now)
+    return rollout
+
+
+def roll_back(
+    actor: Actor, job_id: UUID, target_version: int | None = None, reason: str = ""
+) -> JobVersion:
+    """Make a new version from an earlier one and roll it out by the job's strategy (X21, X22).
+
+    Default: the last version that completed and would run something else than now.
+    Raises Refused `no_stable_version`, `version_not_found`, `no_changes`, `job_deleted`.
+    """
+    with transaction.atomic():
+        job = lock_job(job_id)
+        if job.state == JobState.DELETED:
+            raise Refused("job_deleted", "The job is deleted.")
+        target = _rollback_target(job, target_version)
+        now = timezone.now()
+        version = add_version(
+            job,
+            JobSpec.model_validate(target.spec),
+            cause="rollback",
+            source_text=target.source_text,
+            reason=reason,
+            created_by=actor.name,
+            rolled_back_from=job.version,
+            now=now,
+        )
+        if job.state == JobState.STOPPED:
+            record_state(job, JobState.PENDING, "Rolled back", now=now)
+        record_audit(
+            actor,
+            "rollout.rollback",
+            "job",
+            str(job.pk),
+            job.namespace_id,
+            reason=reason,
+            details={"to_version": target.number, "version": version.number},
+        )
+        _reconcile(job, "rollout-rollback", now)
+    return version
+
+
+def _rollback_target(job: Job, number: int | None) -> JobVersion:
+    newest = JobVersion.objects.get(job=job, number=job.version)
+    if number is not None:
+        target = JobVersion.objects.filter(job=job, number=number).first()
+        if target is None:
+            raise Refused("version_not_found", f"There is no version {number}.")
+        if target.spec_hash == newest.spec_hash:
+            raise Refused("no_changes", f"Version {number} equals the current version.")
+        return target
+    completed = Rollout.objects.filter(
+        job=job, state=RolloutState.COMPLETED, total_nodes__gt=0
+    ).exclude(version__run_hash=newest.run_hash)
+    last = completed.select_related("version").order_by("-version__number").first()
+    if last is None:
+        raise Refused("no_stable_version", "No other version ever completed its rollout.")
+    return last.version
+
+
+def _locked(job_id: UUID) -> tuple[Job, Rollout]:
+    job = lock_job(job_id)
+    rollout = active_rollout(job)
+    if rollout is None:
+        raise Refused("rollout_not_active", "No rollout of this job is active.")
+    return job, rollout
+
+
+def _audit(actor: Actor, action: str, rollout: Rollout, reason: str) -> None:
+    record_audit(actor, action, "rollout", str(rollout.pk), rollout.namespace, reason=reason)

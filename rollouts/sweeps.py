@@ -1,0 +1,54 @@
+"""What runs by itself from time to time: nodes that changed are followed, old rows dropped."""
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from jobs.models import Job
+from jobs.states import JobState
+from nodes.models import Node
+from rollouts.models import HealthWindow, LogChunk
+
+# How long windows and log lines of ended executions are kept (domain.md 4.13).
+RETENTION = timedelta(days=30)
+BATCH = 5000
+
+
+def absorb_nodes(limit: int = 1000) -> int:
+    """Make the jobs of a namespace look at its nodes when one of them changed; count the nodes.
+
+    Jobs are marked before the nodes' marks are cleared, and a node that changed once more
+    meanwhile keeps its mark: nothing can fall between the two.
+    """
+    changed = list(
+        Node.objects.filter(changed_at__isnull=False)
+        .order_by("changed_at")
+        .values_list("pk", "namespace_id", "changed_at")[:limit]
+    )
+    if not changed:
+        return 0
+    namespaces = sorted({namespace for _, namespace, _ in changed})
+    with transaction.atomic():
+        jobs = Job.objects.filter(namespace_id__in=namespaces).exclude(
+            state__in=[JobState.STOPPED, JobState.DELETED]
+        )
+        ids = list(jobs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+        Job.objects.filter(pk__in=ids).update(nodes_changed=True, reconcile_due_at=timezone.now())
+        newest = max(at for _, _, at in changed)
+        Node.objects.filter(pk__in=[pk for pk, _, _ in changed], changed_at__lte=newest).update(
+            changed_at=None
+        )
+    return len(changed)
+
+
+def expire_rows() -> int:
+    """Drop health windows and log lines that retention no longer keeps, some at a time."""
+    before = timezone.now() - RETENTION
+    dropped = 0
+    for model, field in ((HealthWindow, "ended_at"), (LogChunk, "at")):
+        old = model.objects.filter(**{f"{field}__lt": before, "execution__finished_at__lt": before})
+        dropped += model.objects.filter(
+            pk__in=list(old.values_list("pk", flat=True)[:BATCH])
+        ).delete()[0]
+    return dropped

@@ -1,0 +1,36 @@
+"""What Celery may be rung for: each one service call, right however often it runs."""
+
+from celery import shared_task
+
+from rollouts import services, silence, sweeps
+
+
+@shared_task(name="rollouts.reconcile_job")
+def reconcile_job(job_id: str) -> None:
+    """Look at one job."""
+    services.reconcile_job(job_id)
+
+
+@shared_task(name="rollouts.reconcile_due")
+def reconcile_due() -> None:
+    """Look at every job that is due."""
+    services.sweep_due()
+
+
+@shared_task(name="rollouts.evaluate_health")
+def evaluate_health() -> None:
+    """Judge deadlines and silence."""
+    silence.judge_silence()
+
+
+@shared_task(name="rollouts.absorb_nodes")
+def absorb_nodes() -> None:
+    """Make jobs look at nodes that changed."""
+    sweeps.absorb_nodes()
+    services.sweep_due()
+
+
+@shared_task(name="rollouts.expire_rows")
+def expire_rows() -> None:
+    """Drop what retention no longer keeps."""
+    sweeps.expire_rows()

@@ -68,6 +68,9 @@
       return ctx.response?.status >= 400 || next < Number(target.dataset.revision);
     };
     for (const task of tasks.filter(isStale)) tasks.splice(tasks.indexOf(task), 1);
+    // A file's line breaks around its root would gather beside the box, one with every push.
+    for (const { target, fragment } of tasks)
+      if (target?.dataset.liveUrl && fragment.firstElementChild) fragment.replaceChildren(fragment.firstElementChild);
   });
   const settle = () => {
     tick();

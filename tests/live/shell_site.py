@@ -42,7 +42,8 @@ urlpatterns = [
     ),
 ]
 
-BOX = """<section {% live_root "rollout" 7 "waves" revision %}>
+BOX = """{# WavesView; live. #}
+<section {% live_root "rollout" 7 "waves" revision %}>
   <p id="words">{{ words }}</p>
 
   <ul class="marks mt-2">

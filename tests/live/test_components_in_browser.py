@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 from tests.live.shell_site import ShellSite
@@ -70,6 +71,16 @@ def test_a_push_changes_the_box_and_leaves_the_half_typed_field_alone(page, site
     assert page.locator("#reason").input_value() == "half a rea"
     expect(page.locator("#live-badge")).to_contain_text("Live")
     assert page.locator("#rollout-7-waves").get_attribute("data-revision") == "2"
+
+
+def test_many_pushes_leave_no_crumbs_around_the_box(page, site):
+    open_live(page, site)
+    around = "document.querySelector('#rollout-7-waves').parentNode.childNodes.length"
+    before = page.evaluate(around)
+    for revision in range(2, 6):
+        site.push(f"push {revision}", revision)
+        expect(page.locator("#words")).to_have_text(f"push {revision}")
+    assert page.evaluate(around) == before
 
 
 def test_an_older_push_never_replaces_a_newer_box(page, site):
@@ -194,3 +205,14 @@ def test_a_copy_button_answers_in_words(page, site):
     open_live(page, site)
     page.locator("[data-copy='job-2f61c0']").click()
     expect(page.locator("#announcer")).not_to_be_empty()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("address", ["/", "/edit", "/missing"])
+def test_the_shell_has_no_accessibility_faults(page, site, scheme, address):
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(f"{site.url}{address}")
+    # Marks are under 24 px; each has an equal in the node table and with the arrow keys.
+    options = {"rules": {"target-size": {"enabled": False}}}
+    found = Axe().run(page, options=options).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []

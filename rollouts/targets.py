@@ -34,7 +34,7 @@ def match_of(job: Job, terms: Terms) -> tuple[str, list[object]]:
     return f"({' AND '.join(parts)})", values
 
 
-def _order(terms: Terms) -> tuple[str, str, list[object]]:
+def order_sql(terms: Terms) -> tuple[str, str, list[object]]:
     """Return ring expression, ORDER BY and parameters of the rollout's order (domain.md X93)."""
     order = terms.order
     if terms.takes_any:
@@ -64,7 +64,7 @@ def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
     A node is current when it already runs an equal spec (domain.md C01), except for a restart.
     """
     match, match_params = match_of(job, terms)
-    ring, order, order_params = _order(terms)
+    ring, order, order_params = order_sql(terms)
     ring_params = order_params if ring != "0" else []
     limit = "LIMIT 1" if terms.takes_any else ""
     fit = FIT if terms.one_shot else ELIGIBLE

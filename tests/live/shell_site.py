@@ -95,6 +95,14 @@ EDITOR = """{% extends "base.html" %}
 <script src="{% static 'editor.js' %}" defer nonce="{{ request.csp_nonce }}"></script>
 {% endblock %}"""
 
+LIST = """{% extends "base.html" %}
+{% block content %}
+<form method="get" action="/list" hx-get="/list" hx-trigger="submit, input delay:300ms" hx-select="#rows" hx-target="#rows" hx-swap="outerMorph" hx-push-url="true">
+  <input class="input" type="search" name="q" aria-label="Filter">
+</form>
+<p id="rows">rows for {{ q }}</p>
+{% endblock %}"""
+
 SCHEMA = (
     '{"properties": {"rollout": {"anyOf": [{"$ref": "#/$defs/Rollout"}, {"type": "null"}]}}, '
     '"$defs": {"Rollout": {"properties": {"canary_percent": {"type": "number"}, '
@@ -112,6 +120,7 @@ class ShellSite:
         self.polls: list[str] = []
         self.plans: list[str] = []
         self.is_refusing = False
+        self.query = ""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.url = ""
 
@@ -134,6 +143,7 @@ class ShellSite:
             "windows": [0.01, 0.02, None, 0.07, 0.03, 0.01],
             "names": [f"gw-fra-{number:03}" for number in range(120)],
             "spec": "name: edge\ntype: pipeline\nrollout:\n  strategy: canary\n  \n",
+            "q": self.query,
             "revision": self.revision,
             "words": self.words,
         }
@@ -209,7 +219,10 @@ class ShellSite:
             headers = dict(scope["headers"])
             self.plans.append(f"{headers[b'x-csrftoken'].decode()} {body.decode()}")
             return 200, "text/html; charset=utf-8", PROBLEM.format("type is unknown").encode()
-        page = {"/": ROLLOUT, "/edit": EDITOR}.get(address, '{% include "404.html" %}')
+        self.query = scope["query_string"].decode().removeprefix("q=")
+        page = {"/": ROLLOUT, "/edit": EDITOR, "/list": LIST}.get(
+            address, '{% include "404.html" %}'
+        )
         return 200, "text/html; charset=utf-8", self.render(page).encode()
 
     def serve(self):

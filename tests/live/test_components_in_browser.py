@@ -85,11 +85,26 @@ def test_many_pushes_leave_no_crumbs_around_the_box(page, site):
 
 def test_an_older_push_never_replaces_a_newer_box(page, site):
     open_live(page, site)
+    page.evaluate(
+        "window.heard = 0;"
+        "document.addEventListener('htmx:ws:after:message:incoming', () => { window.heard += 1; })"
+    )
     site.push("newest", 5)
     expect(page.locator("#words")).to_have_text("newest")
     site.push("out of order", 4)
-    site.push("newest of all", 6)
-    expect(page.locator("#words")).to_have_text("newest of all")
+    wait_until(lambda: page.evaluate("window.heard") == 2)
+    expect(page.locator("#words")).to_have_text("newest")
+
+
+def test_a_list_filters_on_its_own_address_while_someone_types(page, site):
+    page.goto(f"{site.url}/list")
+    page.keyboard.press("/")
+    page.keyboard.type("edge")
+    expect(page.locator("#rows")).to_have_text("rows for edge")
+    wait_until(lambda: page.url.endswith("/list?q=edge"))
+    expect(page.locator("main input")).to_be_focused()
+    page.go_back()
+    expect(page.locator("#rows")).to_have_text("rows for")
 
 
 def test_without_a_socket_the_page_says_so_and_goes_on_asking(page, site):

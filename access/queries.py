@@ -12,6 +12,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import Case, OuterRef, Q, Subquery, When
+from django.utils.crypto import constant_time_compare
 from knox.crypto import hash_token
 
 from access.models import ApiToken, CustomRole, Namespace, RoleBinding, SignInLink
@@ -193,8 +194,13 @@ def access_epoch() -> int:
         return int(cursor.fetchone()[0])
 
 
-def user_of_session(session_key: str, user_id: int, now: datetime) -> User | None:
-    """Return the user as stored now, if active and if the session still lives."""
+def user_of_session(session_key: str, user_id: int, proof: str, now: datetime) -> User | None:
+    """Return the user as stored now, if active and still signed in by this session.
+
+    `proof` is the session's hash of the password: a new password ends all older sessions.
+    """
     if not Session.objects.filter(session_key=session_key, expire_date__gt=now).exists():
         return None
-    return User.objects.filter(pk=user_id, is_active=True).first()
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    is_current = user is not None and constant_time_compare(proof, user.get_session_auth_hash())
+    return user if is_current else None

@@ -1,5 +1,7 @@
 """Grant and revoke roles, issue and revoke tokens and sign-in links, record audit entries."""
 
+import contextlib
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,17 +9,24 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from access.models import ApiToken, AuditEntry, CustomRole, Namespace, RoleBinding, SignInLink
 from access.problems import Refused
 from access.queries import digest_of, forget_grants
-from access.roles import PERMISSIONS, ROLES
+from access.roles import PERMISSIONS, ROLE_PERMISSIONS
 
 FIRST_LINK_TTL = timedelta(hours=24)
 LAST_USED_PRECISION = timedelta(minutes=1)
+SIGN_IN_WINDOW = timedelta(minutes=5)
+TRIES_OF_ACCOUNT = 5
+TRIES_OF_ADDRESS = 50
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +133,7 @@ def make_sign_in_link(user: User, ttl: timedelta = FIRST_LINK_TTL) -> str:
 
 
 @transaction.atomic
-def redeem_sign_in_link(secret: str) -> User | None:
+def redeem_sign_in_link(secret: str, *, source_ip: str | None = None) -> User | None:
     """Use a link up and return whom it signs in; None when it is used, expired or unknown."""
     now = timezone.now()
     links = SignInLink.objects.filter(digest=digest_of(secret))
@@ -134,8 +143,43 @@ def redeem_sign_in_link(secret: str) -> User | None:
     user = links.select_related("user").get().user
     if not user.is_active:
         return None
-    record_audit(Actor(name=user.get_username(), user_id=user.pk), "session.open_by_link")
+    actor = Actor(name=user.get_username(), user_id=user.pk, source_ip=source_ip)
+    record_audit(actor, "session.open_by_link")
     return user
+
+
+# --- Guessing passwords --------------------------------------------------------------------------
+
+
+def is_sign_in_held(name: str, address: str) -> bool:
+    """Count a try to sign in; True when this account and address, or the address, had too many.
+
+    The counts live in the cache: losing them costs an attacker's wait, never an owner's access.
+    """
+    try:
+        return any(_count_try(key) > most for key, most in _try_keys(name, address).items())
+    except RedisError:
+        logger.warning("sign-in tries are not counted while the cache is away")
+        return False
+
+
+def forget_sign_in_tries(name: str, address: str) -> None:
+    """Start counting anew for an account and address after the right password."""
+    with contextlib.suppress(RedisError):
+        cache.delete(next(iter(_try_keys(name, address))))
+
+
+def _try_keys(name: str, address: str) -> dict[str, int]:
+    both = digest_of(f"{name.casefold()}\0{address}")
+    return {f"sign-in:{both}": TRIES_OF_ACCOUNT, f"sign-in:{digest_of(address)}": TRIES_OF_ADDRESS}
+
+
+def _count_try(key: str) -> int:
+    cache.add(key, 0, SIGN_IN_WINDOW.total_seconds())
+    try:
+        return int(cache.incr(key))
+    except ValueError:  # it ran out between the two calls
+        return 1
 
 
 # --- Roles ---------------------------------------------------------------------------------------
@@ -149,7 +193,7 @@ def grant_role(
 
     Raises Refused `invalid_value` for an unknown role, `unknown_namespace` for an unknown name.
     """
-    if role not in ROLES and not CustomRole.objects.filter(name=role).exists():
+    if role not in ROLE_PERMISSIONS and not CustomRole.objects.filter(name=role).exists():
         raise Refused("invalid_value", f"There is no role {role}.")
     if namespace is not None and not Namespace.objects.filter(name=namespace).exists():
         raise Refused("unknown_namespace", f"There is no namespace {namespace}.")

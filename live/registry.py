@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.template.loader import render_to_string
 
 
@@ -31,6 +32,13 @@ class Noun:
     name: str
     may_read: Callable[[Any, str], bool]
     fragments: tuple[Fragment, ...]
+
+    def is_readable(self, user: Any, pk: str) -> bool:  # noqa: ANN401 - any kind of user
+        """Say whether a person may look at a row; what cannot even be an id is not there."""
+        try:
+            return self.may_read(user, pk)
+        except (ValueError, ValidationError):
+            return False
 
 
 _nouns: dict[str, Noun] = {}

@@ -32,6 +32,7 @@ def _app(name, **routes):
 
 urlpatterns = [
     path("", _nothing, name="dashboard"),
+    path("readyz", _nothing, name="readyz"),
     path("jobs/", _app("jobs", a="list")),
     path("rollouts/", _app("rollouts", a="list", b="executions")),
     path("nodes/", _app("nodes", a="list")),

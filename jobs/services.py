@@ -1,5 +1,6 @@
 """Submits, stops and deletes jobs, and records the state that the scheduler derived."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +11,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from access.models import Namespace
+from access.models import Namespace, UsedNonce
 from access.problems import Refused
 from access.services import Actor, record_audit
 from jobs.canonical import run_hash, spec_hash
 from jobs.events import EventDraft, write_events
 from jobs.models import Job, JobDraft, JobVersion
 from jobs.planning import SpecPlan, plan_spec
+from jobs.signatures import VerifiedSignature
 from jobs.spec import JobSpec
 from jobs.states import JobState, may_move
 from live.push import announce, ring
@@ -34,6 +36,8 @@ class Submission:
     # The ETag the writer saw, "<job id>.<version>"; None when he does not care (C10).
     expected: str | None = None
     reason: str = ""
+    # Signatures that held; their nonces are burnt when the job is stored (domain.md X36).
+    signatures: tuple[VerifiedSignature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,7 @@ def submit_job(actor: Actor, submission: Submission) -> Submitted:
             )
             if job.state == JobState.STOPPED:
                 record_state(job, JobState.PENDING, "Submitted again", now=now)
+            _burn_nonces(submission)
             _make_due(job, now)
             record_audit(
                 actor,
@@ -152,8 +157,18 @@ def submit_job(actor: Actor, submission: Submission) -> Submitted:
                 f"Another request has just created {spec.name}.",
                 hint="Submit again to update it.",
             ) from error
+        if "nonce_used_once" in str(error):
+            raise Refused("signature_replayed", "Another request used this signature.") from error
         raise
     return Submitted(job=job, version=version, created=created)
+
+
+def _burn_nonces(submission: Submission) -> None:
+    """Use up the nonces; a constraint refuses the second of two requests at once."""
+    UsedNonce.objects.bulk_create(
+        UsedNonce(public_key=base64.b64encode(s.public_key).decode(), nonce=s.nonce)
+        for s in submission.signatures
+    )
 
 
 def _lock_by_name(namespace: str, name: str) -> Job | None:

@@ -5,8 +5,9 @@ from datetime import datetime
 from functools import singledispatch
 
 from jobs.models import Job, JobVersion
-from jobs.services import add_version
+from jobs.services import add_version, record_state
 from jobs.spec import JobSpec
+from jobs.states import JobState
 from rollouts import placement, targets
 from rollouts.lifecycle import change_rollout, end_rollout, record_decision, say, set_state
 from rollouts.models import Evaluation, Rollout
@@ -205,6 +206,15 @@ def _halt(action: Halt, scene: Scene) -> bool:
         scene.now,
         rule=action.rule,
         **action.facts,
+    )
+    if scene.job.state not in (JobState.DEPLOYING, JobState.ROLLOUT_PAUSED):
+        record_state(scene.job, JobState.DEPLOYING, "The rollout has begun", now=scene.now)
+    record_state(
+        scene.job,
+        JobState.ROLLOUT_FAILED,
+        f"Version {rollout.version.number} halted: {action.reason}",
+        now=scene.now,
+        details={"reason": action.rule},
     )
     return True
 

@@ -5,3 +5,10 @@ from django.apps import AppConfig
 
 class RolloutsConfig(AppConfig):
     name = "rollouts"
+
+    def ready(self) -> None:
+        """Hand the planner to the jobs app and the live boxes to the push; both need models."""
+        from jobs.planning import provide  # noqa: PLC0415 - models are loaded only now
+        from rollouts.dry_run import plan_spec  # noqa: PLC0415 - likewise
+
+        provide(plan_spec)

@@ -1,5 +1,6 @@
 """The plan of a spec before it is submitted: which nodes, in which waves, and who is left out."""
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -90,7 +91,10 @@ def _matched(namespace: str, job: Job | None, terms: Terms) -> list[dict[str, An
             *order_params,
         ],
     )
-    return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+    # Django leaves jsonb of a raw query as text.
+    return [
+        dict(zip(_COLUMNS, row, strict=True)) | {"capabilities": json.loads(row[6])} for row in rows
+    ]
 
 
 def _running_on(job: Job | None) -> dict[str, str]:

@@ -149,7 +149,8 @@ def submit_job(actor: Actor, submission: Submission) -> Submitted:
                 reason=submission.reason,
                 details={"name": job.name, "version": version.number, "cause": cause},
             )
-            JobDraft.objects.filter(user_id=actor.user_id, job=job).delete()
+            if actor.user_id is not None:
+                discard_draft(actor.user_id, job.pk)
     except IntegrityError as error:
         if "job_name_once_per_namespace" in str(error):
             raise Refused(
@@ -370,16 +371,19 @@ def rerun_job(actor: Actor, job_id: UUID) -> Job:
 
 def save_draft(user_id: int, job_id: UUID | None, base_version: int, text: str) -> None:
     """Keep a text that its writer has not submitted; one for each person and job."""
+    job = None if job_id is None else Job(pk=job_id)
     JobDraft.objects.update_or_create(
         user_id=user_id,
-        job_id=job_id,
+        job=job,
         defaults={"base_version": base_version, "text": text, "updated_at": timezone.now()},
     )
 
 
 def discard_draft(user_id: int, job_id: UUID | None) -> None:
     """Forget a draft; nothing happens when there is none."""
-    JobDraft.objects.filter(user_id=user_id, job_id=job_id).delete()
+    drafts = JobDraft.objects.filter(user_id=user_id)
+    found = drafts.filter(job__isnull=True) if job_id is None else drafts.filter(job_id=job_id)
+    found.delete()
 
 
 def _refuse_deleted(job: Job) -> None:

@@ -48,7 +48,7 @@ def write_execution_events(
             """,  # noqa: S608 - the fragment is one of ours, values go through parameters
             [*params, kind, message, at],
         )
-        written = cursor.rowcount
+        written = int(cursor.rowcount)
     if written:
         Job.objects.filter(pk=job_id).update(event_seq=F("event_seq") + written)
     return written

@@ -6,15 +6,15 @@ from typing import Any
 from django.db import connection
 
 
-def change(sql: str, params: Sequence[object]) -> int:
+def change(sql: str, params: Sequence[Any]) -> int:
     """Run a statement that writes; return how many rows it touched."""
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
-def fetch(sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+def fetch(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
-        return cursor.fetchall()
+        return list(cursor.fetchall())

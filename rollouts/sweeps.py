@@ -35,7 +35,7 @@ def absorb_nodes(limit: int = 1000) -> int:
         )
         ids = list(jobs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
         Job.objects.filter(pk__in=ids).update(nodes_changed=True, reconcile_due_at=timezone.now())
-        newest = max(at for _, _, at in changed)
+        newest = max(at for _, _, at in changed if at is not None)
         Node.objects.filter(pk__in=[pk for pk, _, _ in changed], changed_at__lte=newest).update(
             changed_at=None
         )

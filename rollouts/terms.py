@@ -89,7 +89,7 @@ def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:
             auto_rollback=not block.no_auto_rollback,
         )
     order = Order()
-    if block and block.order:
+    if block:
         order = Order(by=block.order.by, label=block.order.label, values=tuple(block.order.values))
     selector = spec.node_selector
     target = selector.target

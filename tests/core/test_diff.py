@@ -1,0 +1,153 @@
+"""What a new spec changes: effects, summaries and the text diff (domain.md X24, 4.9)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.canonical import run_hash, spec_hash
+from jobs.diff import Effect, restarts_executions, semantic_diff, strongest_effect, text_diff
+from jobs.spec import JobSpec, parse_spec
+
+PIPELINE = {"name": "a", "type": "pipeline", "config": {"list": [1, {"x": 1}], "old": 1}}
+
+
+def spec_of(**members):
+    return parse_spec(PIPELINE | members).spec
+
+
+OLD = spec_of()
+
+
+@pytest.mark.parametrize(
+    ("members", "path", "effect", "summary"),
+    [
+        (
+            {"description": "x" * 80},
+            "/description",
+            Effect.METADATA,
+            "description:  → " + "x" * 59 + "… (metadata only)",
+        ),
+        ({"labels": {"a": "b"}}, "/labels/a", Effect.METADATA, "labels.a added: b (metadata only)"),
+        ({"priority": 7}, "/priority", Effect.PACE, "priority: 50 → 7 (changes the pace)"),
+        (
+            {"rollout": {"max_failed_nodes": 1}},
+            "/rollout/max_failed_nodes",
+            Effect.PACE,
+            "rollout.max_failed_nodes: 10 → 1 (changes the pace)",
+        ),
+        (
+            {"timeouts": {"queue_timeout": 1}},
+            "/timeouts/queue_timeout",
+            Effect.PACE,
+            "timeouts.queue_timeout: 0 → 1 (changes the pace)",
+        ),
+        (
+            {"timeouts": {"execution_timeout": 1}},
+            "/timeouts/execution_timeout",
+            Effect.RESTARTS,
+            "timeouts.execution_timeout: 0 → 1 (replaces executions)",
+        ),
+        (
+            {"selector": {"target": "group:web"}},
+            "/selector/target",
+            Effect.RETARGETS,
+            "selector.target: _all → group:web (adds or removes nodes)",
+        ),
+        (
+            {"config": {"list": [1, {"x": 2}], "old": 1}},
+            "/config/list/1/x",
+            Effect.RESTARTS,
+            "config.list.1.x: 1 → 2 (replaces executions)",
+        ),
+        (
+            {"config": {"list": [1, {"x": True}], "old": 1}},
+            "/config/list/1/x",
+            Effect.RESTARTS,
+            "config.list.1.x: 1 → True (replaces executions)",
+        ),
+        (
+            {"config": {"list": [1, {"x": 1}]}},
+            "/config/old",
+            Effect.RESTARTS,
+            "config.old removed (replaces executions)",
+        ),
+        (
+            {"config": {"list": [], "old": 1}},
+            "/config/list",
+            Effect.RESTARTS,
+            "config.list: [1, {'x': 1}] → [] (replaces executions)",
+        ),
+    ],
+)
+def test_each_change_says_what_it_does(members, path, effect, summary):
+    (change,) = semantic_diff(OLD, spec_of(**members))
+    assert (change.path, change.effect, change.summary) == (path, effect, summary)
+
+
+def test_absent_sides_are_none():
+    (added,) = semantic_diff(OLD, spec_of(labels={"a": "b"}))
+    (removed,) = semantic_diff(spec_of(labels={"a": "b"}), OLD)
+    assert (added.old, added.new, removed.old, removed.new) == (None, "b", "b", None)
+
+
+def test_durations_are_shown_as_texts():
+    old, new = (
+        spec_of(rollout={"strategy": "rolling", "health_check": {"deadline": deadline}})
+        for deadline in ("1m", "90s")
+    )
+    (change,) = semantic_diff(old, new)
+    assert (change.old, change.new) == ("1m", "1m30s")
+
+
+def test_the_strongest_effect_comes_first():
+    new = spec_of(description="x", priority=1, config={"y": 1}, selector={"match_ids": ["i"]})
+    changes = semantic_diff(OLD, new)
+    effects = [change.effect for change in changes]
+    assert effects == sorted(effects, key=list(Effect).index)
+    assert set(effects) == set(Effect)
+    assert strongest_effect(changes) is Effect.RESTARTS
+    assert strongest_effect(semantic_diff(OLD, OLD)) is None
+
+
+def test_signatures_and_reserved_meta_are_no_change():
+    signature = {"algorithm": "x", "public_key": "x", "signature": "x"}
+    meta = {"fleet/x": "1"}
+    noisy = JobSpec.model_validate(OLD.to_json() | {"signatures": [signature], "meta": meta})
+    assert semantic_diff(OLD, noisy) == ()
+    assert text_diff(OLD, noisy) == ""
+
+
+def test_the_text_diff_is_the_unified_diff_of_the_yaml():
+    text = text_diff(OLD, spec_of(priority=7), ("version 1", "version 2"))
+    assert text.startswith("--- version 1\n+++ version 2\n@@")
+    assert "-priority: 50\n+priority: 7\n" in text
+    assert "+name: a\n" in text_diff(None, OLD)
+
+
+MEMBERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "description": st.sampled_from(["", "x"]),
+        "priority": st.sampled_from([50, 1]),
+        "labels": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["", "v"])),
+        "selector": st.sampled_from([{}, {"match_labels": {"a": "b"}}, {"target": "_all"}]),
+        "config": st.dictionaries(
+            st.sampled_from("ab"),
+            st.lists(st.integers(0, 1) | st.booleans(), max_size=2) | st.text("x", max_size=1),
+            min_size=1,
+        ),
+        "timeouts": st.sampled_from([{}, {"execution_timeout": 1}, {"queue_timeout": 1}]),
+        "rollout": st.sampled_from([{}, {"max_failed_nodes": 1}]),
+        "restart_policy": st.sampled_from(["never", "on-failure"]),
+    },
+)
+
+
+@given(MEMBERS, MEMBERS)
+def test_the_diff_agrees_with_both_hashes(left, right):
+    old, new = spec_of(**left), spec_of(**right)
+    changes = semantic_diff(old, new)
+    assert bool(changes) is (spec_hash(old) != spec_hash(new))
+    replaces = run_hash(old) != run_hash(new)
+    assert (strongest_effect(changes) is Effect.RESTARTS) is replaces
+    assert restarts_executions(old, new) is replaces

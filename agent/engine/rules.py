@@ -95,7 +95,7 @@ def _pipeline(pipeline: Mapping[str, Json]) -> Iterator[EngineProblem]:
     threads = pipeline.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int):
         yield _problem("/pipeline/threads", "threads must be a whole number")
-    if not isinstance(pipeline.get("processors") or [], list):
+    if not isinstance(pipeline.get("processors", []), list | None):
         yield _problem("/pipeline/processors", "processors must be a list")
 
 

@@ -80,8 +80,9 @@ class PipelineWork:
     async def spawn(cls, order: Order, report: Reporter) -> PipelineWork:
         """Start the process of an order."""
         order.workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        variables = {"JOBSITE_WORKDIR": str(order.workdir), **order.env}
         descriptors = Descriptors.open(
-            {"config": dict(order.config), "env": dict(order.env), "memory": order.memory_limit}
+            {"config": dict(order.config), "env": variables, "memory": order.memory_limit}
         )
         try:
             process = await asyncio.create_subprocess_exec(
@@ -91,7 +92,7 @@ class PipelineWork:
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=descriptors.passed,
                 start_new_session=True,
-                env=environment(str(order.workdir), order.env),
+                env=environment(str(order.workdir), variables),
                 cwd=order.workdir,
             )
         except OSError:

@@ -36,8 +36,6 @@ MEANINGS: dict[JobState, str] = {
     JobState.DELETED: "It was deleted; its history stays.",
 }
 
-_ACTIVE = frozenset(JobState) - {JobState.UNDEFINED, JobState.DELETED}
-
 # Any state that is not deleted may be submitted anew, stopped or deleted (domain.md 1.3, X03);
 # the rows below add what the scheduler itself may do.
 _ANY = frozenset(
@@ -65,8 +63,9 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.ROLLOUT_PAUSED: _ANY | {JobState.ROLLOUT_FAILED},
     JobState.ROLLOUT_FAILED: _ANY,
     JobState.DEGRADED: _ANY | {JobState.RUNNING, JobState.COMPLETED},
-    JobState.COMPLETED: _ANY | {JobState.RUNNING},
-    JobState.FAILED: _ANY | {JobState.RUNNING, JobState.DEGRADED},
+    # Its nodes may leave or be lost while it stands here, so every derived state can follow.
+    JobState.COMPLETED: _ANY | {JobState.RUNNING, JobState.DEGRADED},
+    JobState.FAILED: _ANY | {JobState.RUNNING, JobState.DEGRADED, JobState.COMPLETED},
     JobState.STOPPED: _ANY,
     JobState.DELETED: frozenset(),
 }
@@ -92,12 +91,7 @@ class LiveCounts:
     def total(self) -> int:
         """All executions that are wanted."""
         return (
-            self.pending
-            + self.running
-            + self.degraded
-            + self.completed
-            + self.failed
-            + self.lost
+            self.pending + self.running + self.degraded + self.completed + self.failed + self.lost
         )
 
 

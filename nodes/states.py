@@ -52,14 +52,18 @@ ENROLMENT_TRANSITIONS: dict[EnrolmentState, frozenset[EnrolmentState]] = {
     EnrolmentState.REVOKED: frozenset(),
 }
 
-MEANINGS: dict[StrEnum, str] = {
+CONNECTION_MEANINGS: dict[ConnectionState, str] = {
     ConnectionState.DISCONNECTED: "Its agent has not been heard for a short while.",
     ConnectionState.CONNECTED: "Its agent holds an open session.",
     ConnectionState.LOST: "It has been silent for so long that its work is counted as lost.",
     ConnectionState.DELETED: "It was removed; the row stays for history.",
+}
+SCHEDULING_MEANINGS: dict[SchedulingState, str] = {
     SchedulingState.READY: "It takes new work.",
     SchedulingState.DRAINING: "It finishes its one-shot work and takes no more.",
     SchedulingState.CORDONED: "It takes no new work.",
+}
+ENROLMENT_MEANINGS: dict[EnrolmentState, str] = {
     EnrolmentState.PENDING: "It waits for an administrator's word.",
     EnrolmentState.ACCEPTED: "It is trusted.",
     EnrolmentState.REJECTED: "An administrator turned it away.",

@@ -261,7 +261,7 @@ def _proceed(snapshot: Snapshot, now: datetime) -> tuple[Action, ...]:
         return (fill,)
     if snapshot.wave.unsettled:
         return (_wait_for_wave(snapshot, now),)
-    if snapshot.remaining and _in_canary_phase(snapshot):
+    if _is_at_gate(snapshot):
         return _canary_gate(snapshot)
     if snapshot.paused:
         return (WaitUntil(rule="paused.manual", reason="paused by a person"),)
@@ -343,6 +343,15 @@ def _wait_for_wave(snapshot: Snapshot, now: datetime) -> WaitUntil:
 
 def _in_canary_phase(snapshot: Snapshot) -> bool:
     return snapshot.policy.strategy is Strategy.CANARY and not snapshot.canary_promoted
+
+
+def _is_at_gate(snapshot: Snapshot) -> bool:
+    """Say whether canaries stand between the version and other nodes.
+
+    Deferred nodes are not waited for (C09), but they do not get a version that nobody promoted.
+    """
+    behind = snapshot.remaining or (snapshot.deferred and snapshot.wave.stable)
+    return bool(behind) and _in_canary_phase(snapshot)
 
 
 def _fill_open_wave(snapshot: Snapshot) -> PlaceWave | None:

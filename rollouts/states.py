@@ -167,13 +167,16 @@ TARGET_TRANSITIONS: dict[TargetState, frozenset[TargetState]] = {
     TargetState.LEFT: frozenset({TargetState.REMAINING}),
 }
 
-MEANINGS: dict[StrEnum, str] = {
+# One table for each noun: members of two enumerations that are spelt alike are equal keys.
+ROLLOUT_MEANINGS: dict[RolloutState, str] = {
     RolloutState.ACTIVE: "It is on its way.",
     RolloutState.PAUSED: "No further wave opens until a person says so.",
     RolloutState.COMPLETED: "Every wave settled within the limits.",
     RolloutState.HALTED: "Too much failed; it was stopped by itself.",
     RolloutState.CANCELLED: "A person stopped it.",
     RolloutState.SUPERSEDED: "A newer version took its place.",
+}
+TARGET_MEANINGS: dict[TargetState, str] = {
     TargetState.REMAINING: "Its turn has not come.",
     TargetState.RELEASED: "Its wave is open and it has not settled.",
     TargetState.CURRENT: "It already ran an equal spec.",
@@ -182,9 +185,13 @@ MEANINGS: dict[StrEnum, str] = {
     TargetState.STOPPED: "Its execution was stopped before it was stable.",
     TargetState.DEFERRED: "It could take no work when its turn came; it catches up later.",
     TargetState.LEFT: "It no longer matches, or it was deleted.",
+}
+DESIRED_MEANINGS: dict[DesiredState, str] = {
     DesiredState.PENDING: "Not released yet.",
     DesiredState.RUNNING: "It should run.",
     DesiredState.STOPPED: "It should not run.",
+}
+OBSERVED_MEANINGS: dict[ObservedState, str] = {
     ObservedState.PENDING: "Sent or about to be sent; the agent has not taken it up.",
     ObservedState.STARTING: "The agent has it and is starting it.",
     ObservedState.VALIDATING: "It is up; its health is being watched before it counts.",

@@ -1,11 +1,12 @@
 """Sets the tests' environment up before Django reads it; servers start when a test needs them."""
 
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.stack import TestStack
+from tests.stack import TestStack, make_server_folder
 
 SERVERS = TestStack()
 
@@ -44,6 +45,14 @@ def stack():
     """PostgreSQL and Valkey run from here on (a test that uses the database gets them so too)."""
     SERVERS.start()
     return SERVERS
+
+
+@pytest.fixture
+def server_folder():
+    """A temporary folder for servers, which may run as another user than the tests."""
+    folder = make_server_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,16 @@ PLAIN_STORAGE = "django.contrib.staticfiles.storage.StaticFilesStorage"
 SET_HERE = (*URLS, OWN, "DATA", "SECRET_KEY", "STATICFILES_STORAGE", "DJANGO_SETTINGS_MODULE")
 
 
+def make_server_folder():
+    """Make a folder that servers of another user can reach when the tests run as root.
+
+    pytest's own `tmp_path` is no place for that: every start of pytest closes it to others.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="jobsite-test-")).resolve()
+    folder.chmod(0o711)
+    return folder
+
+
 class TestStack:
     """One process's servers, in a folder of its own; servers named by URL are used as they are."""
 
@@ -24,8 +34,7 @@ class TestStack:
     def __init__(self):
         inherited = OWN in os.environ  # from the xdist controller, whose servers never run
         given = {url for url in URLS if url in os.environ} if not inherited else set()
-        self.data = Path(tempfile.mkdtemp(prefix="jobsite-test-"))
-        self.data.chmod(0o711)
+        self.data = make_server_folder()
         self._started = False
         self._stack = Stack(
             PROJECT,

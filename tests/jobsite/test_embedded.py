@@ -27,14 +27,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 
 
 @pytest.fixture
-def data(tmp_path):
-    """A folder that the servers' user can reach, though pytest makes its own for root alone."""
-    for folder in [tmp_path, *tmp_path.parents]:
-        if folder != Path("/tmp") and folder.owner() == pwd.getpwuid(os.geteuid()).pw_name:
-            folder.chmod(folder.stat().st_mode | 0o011)
-        if folder == Path("/tmp"):
-            break
-    return tmp_path / "var"
+def data(server_folder):
+    return server_folder / "var"
 
 
 @pytest.fixture
@@ -200,8 +194,8 @@ def test_an_orphan_server_of_this_folder_is_ended_first(data):
         assert sql(again.urls, "select n from kept") == 41
 
 
-def test_two_folders_run_at_once(stack, tmp_path):
-    with Stack(PROJECT, tmp_path / "other", without_durability=True) as other:
+def test_two_folders_run_at_once(stack, server_folder):
+    with Stack(PROJECT, server_folder / "other", without_durability=True) as other:
         sql(other.urls, "create table only_there ()")
         assert sql(stack.urls, "select to_regclass('only_there') is null")
 
@@ -224,10 +218,10 @@ def test_a_path_too_long_for_a_socket_moves_the_sockets_alone(data):
     assert not running.run.exists()
 
 
-def test_a_squatted_socket_folder_is_refused(data, tmp_path, monkeypatch):
+def test_a_squatted_socket_folder_is_refused(data, server_folder, monkeypatch):
     monkeypatch.setenv("TMPDIR", "/tmp")
     deep = Stack(PROJECT, data.joinpath(*["a-folder-with-a-long-name"] * 4))
-    deep.run.symlink_to(tmp_path)
+    deep.run.symlink_to(server_folder)
     try:
         with pytest.raises(EmbeddedError, match="refusing"):
             deep.start()
@@ -321,11 +315,11 @@ def test_the_owner_of_the_data_stays_its_owner(data):
 
 
 @as_root
-def test_root_in_a_closed_folder_keeps_the_databases_elsewhere(tmp_path, data, monkeypatch):
-    library = tmp_path / "lib"
+def test_root_in_a_closed_folder_keeps_the_databases_elsewhere(server_folder, data, monkeypatch):
+    library = server_folder / "lib"
     library.mkdir()
     monkeypatch.setattr(embedded, "LIBRARY", library)
-    closed = tmp_path / "closed"
+    closed = server_folder / "closed"
     closed.mkdir(mode=0o700)
     with Stack(PROJECT, closed / "var", without_durability=True) as running:
         assert sql(running.urls, "select 1") == 1
@@ -335,14 +329,16 @@ def test_root_in_a_closed_folder_keeps_the_databases_elsewhere(tmp_path, data, m
 
 
 @as_root
-def test_programs_that_the_servers_user_cannot_read_are_copied_once(tmp_path, data, monkeypatch):
+def test_programs_that_the_servers_user_cannot_read_are_copied_once(
+    server_folder, data, monkeypatch
+):
     found = find_binaries()
     package = found.postgres.parent.parent
-    closed = tmp_path / "closed"
+    closed = server_folder / "closed"
     shutil.copytree(package, closed / package.name, symlinks=True)
     shutil.copytree(f"{package}.libs", closed / f"{package.name}.libs")
     closed.chmod(0o700)
-    library = tmp_path / "lib"
+    library = server_folder / "lib"
     monkeypatch.setattr(embedded, "LIBRARY", library)
     monkeypatch.setenv("JOBSITE_PG_BIN", str(closed / package.name / "pginstall" / "bin"))
     for _ in range(2):

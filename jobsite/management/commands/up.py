@@ -161,7 +161,7 @@ class Product:
         beat = (*celery, "beat", "-l", "info", "-s", schedule, "--pidfile=")
         await self.supervisor.start(
             self._python("worker", *worker, ready=_says("ready.")),
-            self._python("beat", *beat, ready=_says("Starting")),
+            self._python("beat", *beat, ready=_says("is starting")),
         )
         if self.plan.agents and not self.supervisor.stop_asked:
             self._say(f"starting {self.plan.agents} agents…")

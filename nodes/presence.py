@@ -24,22 +24,32 @@ class Vitals:
     conditions: list[Any]
 
 
-def record_presence(seen: Mapping[UUID, datetime], gateway: str) -> None:
-    """Write when these nodes were last heard: one statement, whatever their number."""
+def record_presence(
+    seen: Mapping[UUID, datetime], gateway: str, *, claim: bool = False
+) -> set[UUID]:
+    """Write when these nodes were last heard: one statement, whatever their number.
+
+    Returns the nodes whose session is still this gateway's: a node belongs to the one that
+    claimed it last, and it must be accepted and not deleted.
+    """
     if not seen:
-        return
+        return set()
     ids = sorted(seen)
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO nodes_nodepresence (node_id, last_seen_at, gateway)
+            INSERT INTO nodes_nodepresence AS p (node_id, last_seen_at, gateway)
             SELECT s.id, s.at, %s FROM unnest(%s::uuid[], %s::timestamptz[]) AS s(id, at)
             JOIN nodes_node n ON n.id = s.id
+            WHERE n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted'
             ON CONFLICT (node_id) DO UPDATE SET gateway = excluded.gateway,
-                last_seen_at = greatest(nodes_nodepresence.last_seen_at, excluded.last_seen_at)
+                last_seen_at = greatest(p.last_seen_at, excluded.last_seen_at)
+            WHERE %s OR p.gateway = excluded.gateway
+            RETURNING node_id
             """,
-            [gateway, ids, [seen[node_id] for node_id in ids]],
+            [gateway, ids, [seen[node_id] for node_id in ids], claim],
         )
+        return {node_id for (node_id,) in cursor.fetchall()}
 
 
 def record_vitals(vitals: Mapping[UUID, Vitals]) -> None:

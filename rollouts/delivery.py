@@ -1,0 +1,184 @@
+"""What nodes must be told: desired states they have not confirmed, as signed frames."""
+
+import json
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from agent.protocol import Assign, Assignment, Desired, Frame, make_envelope, pre_authentication
+from jobs.spec import JobSpec
+from nodes.keys import ControlKey, control_key
+from rollouts.models import Execution
+from rollouts.observation import Rules
+from rollouts.sets import change, fetch
+from rollouts.states import DesiredState
+from rollouts.terms import terms_of
+
+# How long an assignment may be taken up; a later one is signed anew.
+VALIDITY = timedelta(hours=1)
+BATCH = 500
+# Ends that stay, and ends that a node may know better (lost).
+_GONE = ["completed", "failed", "stopped", "lost"]
+_ENDED = ["completed", "failed", "stopped"]
+_RULES_KEPT = 4096
+_rules: dict[tuple[int, str], Rules] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One frame for one node, and the desired state that it tells."""
+
+    node_id: UUID
+    execution_id: UUID
+    desired_seq: int
+    frame: Frame
+
+
+def undelivered(
+    node_ids: Iterable[UUID], now: datetime, *, skip: Collection[tuple[UUID, int]] = ()
+) -> list[Order]:
+    """Return the frames that these nodes still have to confirm, two queries for all of them.
+
+    `skip` names (execution, desired_seq) that were sent a moment ago.
+    """
+    found = fetch(
+        "SELECT id, desired_seq FROM rollouts_execution WHERE node_id = ANY(%s::uuid[]) "
+        "AND delivered_seq < desired_seq AND desired_state <> 'pending' ORDER BY id LIMIT %s",
+        [list(node_ids), BATCH + len(skip)],
+    )
+    wanted = [pk for pk, seq in found if (pk, seq) not in skip][:BATCH]
+    if not wanted:
+        return []
+    rows = Execution.objects.filter(pk__in=wanted).select_related("version", "job", "rollout")
+    key = control_key()
+    return [_order(row, key, now) for row in rows.order_by("pk")]
+
+
+def meet_node(
+    node_id: UUID, known: Mapping[str, int], away_since: datetime | None, now: datetime
+) -> list[Frame]:
+    """Compare what a node says it has with what it should have (domain.md 4.5).
+
+    `known` is the desired_seq of each execution that it has. What it confirmed once and lacks now
+    is told again; what is not an execution of this node is to be given up: the frames returned.
+    Clocks that stood still while it was away go on (domain.md 1.8).
+    """
+    rows = fetch(
+        "SELECT id, desired_seq, delivered_seq, observed_state = ANY(%s), deadline_at IS NULL "
+        "FROM rollouts_execution WHERE node_id = %s "
+        "AND (NOT observed_state = ANY(%s) OR desired_state = 'running' OR id = ANY(%s::uuid[]))",
+        [_ENDED, node_id, _GONE, list(known)],
+    )
+    missing = [
+        pk
+        for pk, seq, delivered, ended, _ in rows
+        if not ended and delivered > 0 and known.get(str(pk), 0) < seq
+    ]
+    if missing:
+        change("UPDATE rollouts_execution SET delivered_seq = 0 WHERE id = ANY(%s)", [missing])
+    if away_since is not None and any(not resting for *_, resting in rows):
+        _resume_clocks(node_id, away_since, now)
+    ours = {str(pk) for pk, *_ in rows}
+    return [
+        Desired(execution_id=pk, desired_state=DesiredState.STOPPED, desired_seq=seq + 1)
+        for pk, seq in sorted(known.items())
+        if pk not in ours
+    ]
+
+
+def _resume_clocks(node_id: UUID, away_since: datetime, now: datetime) -> None:
+    """Move running clocks by the time away, at most to their cap."""
+    change(
+        """
+        UPDATE rollouts_execution e SET deadline_at = least(
+            e.deadline_at + (%s - greatest(%s, coalesce(e.validating_at, e.released_at))),
+            coalesce(e.deadline_cap_at, 'infinity'))
+        FROM (SELECT id FROM rollouts_execution WHERE node_id = %s AND deadline_at IS NOT NULL
+              ORDER BY id FOR NO KEY UPDATE) held
+        WHERE e.id = held.id
+        """,
+        [now, away_since, node_id],
+    )
+
+
+def rules_of(execution: Execution) -> Rules:
+    """Return how an execution is judged, from its version and its rollout's strategy.
+
+    A version never changes, so what was read of it is kept in the process.
+    """
+    strategy = execution.rollout.strategy if execution.rollout else ""
+    key = (execution.version_id, strategy)
+    if key not in _rules:
+        if len(_rules) >= _RULES_KEPT:
+            _rules.clear()
+        terms = terms_of(execution.version, strategy or None)
+        _rules[key] = Rules(
+            has_windows=execution.job.job_type == "pipeline",
+            validates=terms.validates,
+            policy=terms.health,
+        )
+    return _rules[key]
+
+
+def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:
+    frame: Frame
+    if execution.desired_state == DesiredState.RUNNING:
+        frame = Assign(envelope=_sign(_assignment(execution, now), key))
+    else:
+        frame = Desired(
+            execution_id=str(execution.pk),
+            desired_state=execution.desired_state,
+            desired_seq=execution.desired_seq,
+        )
+    return Order(
+        node_id=execution.node_id,
+        execution_id=execution.pk,
+        desired_seq=execution.desired_seq,
+        frame=frame,
+    )
+
+
+def _assignment(execution: Execution, now: datetime) -> Assignment:
+    spec = JobSpec.model_validate(execution.version.spec)
+    rules = rules_of(execution)
+    previous = execution.previous_id
+    return Assignment(
+        execution_id=str(execution.pk),
+        job_id=str(execution.job_id),
+        job_name=execution.job.name,
+        job_version=execution.job_version,
+        job_type=execution.job.job_type,
+        namespace=execution.namespace,
+        node_id=str(execution.node_id),
+        desired_seq=execution.desired_seq,
+        config=_config(spec, execution.version.spec),
+        env=_env(execution.version.spec),
+        restart_policy=spec.effective_restart_policy,
+        execution_timeout=float(spec.effective_execution_timeout) or None,
+        interval=rules.policy.interval.total_seconds(),
+        validates=rules.validates and execution.stable_at is None,
+        previous_execution_id=str(previous) if previous else None,
+        not_before=now.isoformat(),
+        expires_at=(now + VALIDITY).isoformat(),
+        nonce=secrets.token_urlsafe(16),
+    )
+
+
+def _config(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
+    config = dict(stored["config"])
+    if spec.type == "pipeline" and spec.logger is not None:
+        config["logger"] = spec.logger
+    return config
+
+
+def _env(stored: Mapping[str, Any]) -> dict[str, str]:
+    env = stored["config"].get("env")
+    return {str(name): str(value) for name, value in env.items()} if isinstance(env, dict) else {}
+
+
+def _sign(assignment: Assignment, key: ControlKey) -> dict[str, str]:
+    payload = json.dumps(asdict(assignment), separators=(",", ":"), sort_keys=True).encode()
+    return make_envelope(payload, key.sign(pre_authentication(payload)), key.fingerprint)

@@ -1,0 +1,155 @@
+"""Judges what nobody reports: clocks that ran out, windows that did not come, drains that ended."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from nodes.services import GAPS_SINCE, cordon_nodes
+from nodes.states import ConnectionState
+from rollouts.clocks import apply_deadline, apply_silence, missed_windows
+from rollouts.delivery import rules_of
+from rollouts.events import EventDraft
+from rollouts.ingest import Subject, draft_event, load_subjects, store_subjects
+from rollouts.observation import Change, fail
+from rollouts.states import ObservedState
+
+BATCH = 500
+# A window that ended exactly at the deadline may still be on its way (domain.md X15, C02).
+SLACK = timedelta(seconds=1)
+
+_BEGAN = "coalesce(e.validating_at, e.released_at)"
+_LAST_SIGN = (
+    "greatest(coalesce(e.last_window_at, e.validating_at, e.stable_at, e.released_at), "
+    "n.connected_since)"
+)
+
+
+def judge_silence(now: datetime | None = None) -> int:
+    """Judge everything that is due: level-triggered, so it may run anywhere and any time.
+
+    Returns how many executions changed.
+    """
+    now = now or timezone.now()
+    return judge_deadlines(now) + judge_missing_windows(now)
+
+
+def judge_deadlines(now: datetime) -> int:
+    """Fail executions whose start or validation clock ran out (domain.md C02, X18, X80)."""
+    due = _fetch(
+        f"""
+        SELECT e.id, {GAPS_SINCE.format(since=_BEGAN)} FROM rollouts_execution e
+        JOIN nodes_node n ON n.id = e.node_id
+        WHERE e.deadline_at <= %(due)s
+            AND (n.connection_state = 'connected' OR e.deadline_cap_at <= %(due)s)
+        ORDER BY e.deadline_at LIMIT {BATCH}
+        """,  # noqa: S608 - the fragments are ours, values are parameters
+        {"now": now, "due": now - SLACK},
+    )
+    gaps: dict[UUID, timedelta] = dict(due)
+    if not gaps:
+        return 0
+    with transaction.atomic():
+        waiting = _waiting_for(list(gaps))
+        subjects = load_subjects([*gaps, *waiting.values()])
+        events: list[EventDraft] = []
+        for execution_id, gap in gaps.items():
+            subject = subjects[str(execution_id)]
+            connected = subject.row.node.connection_state == ConnectionState.CONNECTED
+            _take(subject, apply_deadline(subject.facts, now, connected=connected, gaps=gap),
+                  events, now)  # fmt: skip
+            successor = subjects.get(str(waiting.get(execution_id)))
+            if successor is not None and subject.steps and not subject.moved:
+                _give_up_waiting(successor, events, now)
+        store_subjects(subjects.values(), events, now)
+    return sum(1 for subject in subjects.values() if subject.steps)
+
+
+def judge_missing_windows(now: datetime) -> int:
+    """Judge intervals without a window while the node is connected (domain.md X17, C07)."""
+    silent = _fetch(
+        f"""
+        SELECT e.id, {_LAST_SIGN}, {GAPS_SINCE.format(since=_LAST_SIGN)}
+        FROM rollouts_execution e
+        JOIN nodes_node n ON n.id = e.node_id
+        JOIN jobs_job j ON j.id = e.job_id
+        JOIN jobs_jobversion v ON v.id = e.version_id
+        CROSS JOIN LATERAL (SELECT coalesce(
+            (v.spec #>> '{{rollout,health_check,interval}}')::numeric / 1e9, 10) AS seconds) i
+        WHERE j.job_type = 'pipeline' AND n.connection_state = 'connected'
+            AND e.observed_state IN ('validating', 'running', 'degraded')
+            AND e.desired_state = 'running'
+            AND {_LAST_SIGN} < %(least)s
+            AND floor(extract(epoch FROM %(now)s - {_LAST_SIGN}) / i.seconds)
+                > 2 + coalesce((e.details ->> 'silent_windows')::integer, 0)
+        ORDER BY e.id LIMIT {BATCH}
+        """,  # noqa: S608 - likewise
+        {"now": now, "least": now - timedelta(seconds=3)},
+    )
+    if not silent:
+        return 0
+    with transaction.atomic():
+        subjects = load_subjects([row[0] for row in silent])
+        events: list[EventDraft] = []
+        for execution_id, last_sign, gap in silent:
+            subject = subjects[str(execution_id)]
+            rules = rules_of(subject.row)
+            since = max(last_sign, _came_up(subject) or last_sign)
+            missed = missed_windows(subject.facts, rules, now, since=since, gaps=gap)
+            _take(subject, apply_silence(subject.facts, rules, missed, now), events, now)
+        store_subjects(subjects.values(), events, now)
+    return sum(1 for subject in subjects.values() if subject.steps)
+
+
+def cordon_drained(now: datetime | None = None) -> int:
+    """Cordon draining nodes whose one-shot work has ended, evictions too (domain.md 4.4)."""
+    now = now or timezone.now()
+    done = _fetch(
+        """
+        SELECT n.id FROM nodes_node n
+        WHERE n.scheduling_state = 'draining' AND n.connection_state <> 'deleted'
+            AND NOT EXISTS (SELECT 1 FROM rollouts_execution e JOIN jobs_job j ON j.id = e.job_id
+                WHERE e.node_id = n.id
+                    AND e.observed_state NOT IN ('completed', 'failed', 'stopped', 'lost')
+                    AND (n.drain_evicts OR j.job_type NOT IN ('pipeline', 'config')))
+        """,
+        {},
+    )
+    return cordon_nodes([node_id for (node_id,) in done], now) if done else 0
+
+
+def _fetch(sql: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(cursor.fetchall())
+
+
+def _take(subject: Subject, new: Change | None, events: list[EventDraft], now: datetime) -> None:
+    old = subject.facts
+    if subject.take(new) is not None:
+        events.append(draft_event(subject, old, now))
+
+
+def _waiting_for(stopping: list[UUID]) -> dict[UUID, UUID]:
+    """Return, by the execution that should stop, the pending one that waits for it."""
+    rows = _fetch(
+        "SELECT previous_id, id FROM rollouts_execution WHERE previous_id = ANY(%(ids)s) "
+        "AND observed_state = 'pending' AND desired_state = 'running'",
+        {"ids": stopping},
+    )
+    return dict(rows)
+
+
+def _give_up_waiting(successor: Subject, events: list[EventDraft], now: datetime) -> None:
+    # An old execution that does not stop fails the node for the new one (domain.md X65, C02).
+    if successor.facts.observed_state != ObservedState.PENDING:
+        return
+    reason = "the execution before it did not stop within its deadline"
+    _take(successor, fail(successor.facts, now, "previous_not_stopped", reason), events, now)
+
+
+def _came_up(subject: Subject) -> datetime | None:
+    text = subject.facts.details.get("up_at")
+    return datetime.fromisoformat(text) if isinstance(text, str) else None

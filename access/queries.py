@@ -137,7 +137,8 @@ def find_api_token(text: str, now: datetime) -> ApiToken | None:
     """Return the valid token of an active user behind a bearer text."""
     live = Q(expiry=None) | Q(expiry__gt=now)
     tokens = ApiToken.objects.select_related("user").filter(live, user__is_active=True)
-    return tokens.filter(digest=hash_token(text)).first()
+    found: ApiToken | None = tokens.filter(digest=hash_token(text)).first()
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

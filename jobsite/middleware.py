@@ -1,4 +1,4 @@
-"""A request id on every request, and one structured line when it is finished."""
+"""A request id on every request, one structured line at its end, and an answer to refusals."""
 
 import logging
 import re
@@ -8,8 +8,13 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from access.problems import Refused
+from jobsite.views import refused
+
 logger = logging.getLogger("jobsite.request")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# A sign-in link's secret is the key of an account until it is used.
+SECRET_IN_PATH = re.compile(r"(?<=^/sign-in/once/)[^/]+")
 
 
 class RequestIdMiddleware:
@@ -32,10 +37,25 @@ class RequestIdMiddleware:
                 "data": {
                     "request_id": request_id,
                     "method": request.method,
-                    "path": request.path,
+                    "path": SECRET_IN_PATH.sub("…", request.path),
                     "status": response.status_code,
                     "duration_ms": round((time.perf_counter() - started) * 1000, 2),
                 }
             },
         )
         return response
+
+
+class RefusalMiddleware:
+    """Answer a Refused that a page's view let through, with its own status and words."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Return the page of a refusal; anything else goes its usual way."""
+        return refused(request, exception) if isinstance(exception, Refused) else None

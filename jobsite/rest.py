@@ -78,9 +78,10 @@ class JsonWhateverIsAccepted(DefaultContentNegotiation):
         """Return the fitting renderer, or else the first."""
         choices = list(renderers)
         try:
-            return super().select_renderer(request, choices, format_suffix)
+            chosen: tuple[Any, str] = super().select_renderer(request, choices, format_suffix)
         except exceptions.NotAcceptable:
-            return choices[0], choices[0].media_type
+            chosen = choices[0], choices[0].media_type
+        return chosen
 
 
 # --- Refusals ------------------------------------------------------------------------------------

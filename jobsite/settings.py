@@ -55,9 +55,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    # A view is for signed-in people unless it says otherwise (login_not_required).
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "jobsite.middleware.RefusalMiddleware",
 ]
 
 ROOT_URLCONF = "jobsite.urls"
@@ -175,6 +178,8 @@ CSRF_COOKIE_SECURE = BEHIND_TLS
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "access.views.csrf_failure"
 KNOX_TOKEN_MODEL = "access.ApiToken"
+# Its migrations would make a second, unused table of tokens beside access.ApiToken's.
+MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {
     "TOKEN_TTL": timedelta(days=90),
     "TOKEN_PREFIX": "jst_",

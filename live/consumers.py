@@ -10,7 +10,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
-from channels.exceptions import DenyConnection
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.contrib.auth import HASH_SESSION_KEY
@@ -190,6 +189,7 @@ class Room:
     async def _listen(self) -> None:
         """Turn announcements into rings; while the doorbell is broken the safety render goes on."""
         layer = get_channel_layer()
+        assert layer is not None
         group = group_name(self.noun.name, self.pk)
         channel = ""
         try:
@@ -216,7 +216,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     """One open live page. It holds what its browser has, never a queue of what it missed."""
 
     # The room listens for all of its sockets, so that a socket needs no channel of its own.
-    channel_layer_alias = None
+    channel_layer_alias = None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Channels' own signature
         super().__init__(*args, **kwargs)
@@ -228,22 +228,28 @@ class LiveConsumer(AsyncWebsocketConsumer):
         self._sending: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Let signed-in people in who may read the row; everyone else is refused alike."""
-        address = self.scope["url_route"]["kwargs"]
-        noun, user = noun_named(address["noun"]), self.scope["user"]
-        everyone = hub()
-        if noun is None or not user.is_authenticated:
-            raise DenyConnection
+        """Let signed-in people in who may read the row; everyone else is sent away alike.
+
+        Accepted first in any case: a browser sees no code of a socket that never opened, and
+        would come back for ever.
+        """
+        await self.accept()
+        address, user = self.scope["url_route"]["kwargs"], self.scope["user"]
+        noun, everyone = noun_named(address["noun"]), hub()
+        if noun is None or user is None or not user.is_authenticated:
+            await self.close(FORBIDDEN)
+            return
         if everyone.sockets_of[user.pk] >= MAX_SOCKETS_OF_USER:
-            raise DenyConnection
+            await self.close(TRY_AGAIN)
+            return
         session = self.scope["session"]
-        viewer = Viewer(session.session_key, user.pk, session.get(HASH_SESSION_KEY, ""))
+        viewer = Viewer(session.session_key or "", user.pk, session.get(HASH_SESSION_KEY, ""))
         # Read before the check: a change in between is then noticed by the next one.
         self.epoch = await everyone.epoch()
         if not await self._may_look(viewer, noun, address["pk"]):
-            raise DenyConnection
+            await self.close(FORBIDDEN)
+            return
         self.viewer = viewer
-        await self.accept()
         everyone.sockets_of[user.pk] += 1
         self.room = everyone.room(noun, address["pk"])
         self.room.join(self)

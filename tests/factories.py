@@ -1,18 +1,23 @@
 """One factory for each model that access tests need: only what a row must have."""
 
+import functools
+
 import factory
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 
 from access.models import CustomRole, Namespace, RoleBinding
+
+# Hashing is slow on purpose, so that each password is hashed once in a run.
+hashed = functools.cache(make_password)
 
 
 class UserFactory(factory.django.DjangoModelFactory):
     class Meta:
         model = User
-        skip_postgeneration_save = True
 
     username = factory.Sequence("user-{}".format)
-    password = factory.django.Password("correct horse")
+    password = factory.LazyFunction(lambda: hashed("correct horse"))
 
 
 class GroupFactory(factory.django.DjangoModelFactory):

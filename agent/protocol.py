@@ -203,6 +203,7 @@ class ResultReport(Frame):
     attempt: int = 1
     output: str = ""
     error: str = ""
+    error_code: str = ""
     exit_code: int | None = None
     changed: bool | None = None
     data: Any = None
@@ -256,9 +257,7 @@ def decode(text: str | bytes) -> Frame:
         raise ProtocolError(f"unknown frame type {value.get('type')!r}")
     known = {f.name: f for f in fields(kind)}
     required = {
-        name
-        for name, f in known.items()
-        if f.default is MISSING and f.default_factory is MISSING
+        name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING
     }
     if missing := required - value.keys():
         raise ProtocolError(f"{kind.kind} lacks {', '.join(sorted(missing))}")

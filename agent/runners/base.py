@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Status = Literal["completed", "failed", "timeout", "cancelled"]
 
@@ -54,6 +54,9 @@ class Outcome:
     error: str = ""
     output: str = ""
     output_truncated: bool = False
+    # Of operations only: whether anything was changed, and the result's data (domain.md 4.7).
+    changed: bool | None = None
+    data: Any = None
 
 
 class Reporter(Protocol):
@@ -80,6 +83,17 @@ class Work(Protocol):
 
     async def stop(self, grace: float) -> None:
         """Send TERM to the group, and KILL after `grace` seconds."""
+
+
+@runtime_checkable
+class GatedWork(Work, Protocol):
+    """Work that waits until its start is journalled, and that outlives a killed agent."""
+
+    folder: str
+    """Where it keeps what is needed to adopt it."""
+
+    def release(self) -> None:
+        """Let it run."""
 
 
 class Runner(Protocol):

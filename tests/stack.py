@@ -35,6 +35,7 @@ class TestStack:
         inherited = OWN in os.environ  # from the xdist controller, whose servers never run
         given = {url for url in URLS if url in os.environ} if not inherited else set()
         self.data = make_server_folder()
+        (self.data / "static").mkdir()
         self._started = False
         self._stack = Stack(
             PROJECT,

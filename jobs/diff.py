@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from enum import StrEnum
 
-from jobs.canonical import canonical_run, canonical_spec
+from jobs.canonical import canonical_spec, run_hash
 from jobs.durations import format_duration
 from jobs.problems import pointer
 from jobs.spec import JobSpec
@@ -70,8 +70,8 @@ def strongest_effect(changes: tuple[Change, ...]) -> Effect | None:
 
 
 def restarts_executions(old: JobSpec, new: JobSpec) -> bool:
-    """Tell whether the new spec replaces running executions: their run forms differ (X24)."""
-    return canonical_run(old) != canonical_run(new)
+    """Tell whether the new spec replaces running executions: their run hashes differ (X24)."""
+    return run_hash(old) != run_hash(new)
 
 
 def text_diff(old: JobSpec | None, new: JobSpec, names: tuple[str, str] = ("old", "new")) -> str:

@@ -373,6 +373,10 @@ def _core_value(text: str) -> object:
     return _to_float(text) if _FLOAT_RE.fullmatch(text) else text
 
 
+# Line breaks of YAML 1.1 that only double quotes keep as they are.
+_ODD_BREAKS = frozenset("\r\x85\u2028\u2029")
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that YAML 1.1 or 1.2 would take for something else."""
 
@@ -382,6 +386,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
+    if not _ODD_BREAKS.isdisjoint(text):
+        style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

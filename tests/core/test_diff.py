@@ -1,7 +1,7 @@
 """What a new spec changes: effects, summaries and the text diff (domain.md X24, 4.9)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.canonical import run_hash, spec_hash
@@ -143,6 +143,7 @@ MEMBERS = st.fixed_dictionaries(
 )
 
 
+@example({"config": {"a": [1]}}, {"config": {"a": [True]}})
 @given(MEMBERS, MEMBERS)
 def test_the_diff_agrees_with_both_hashes(left, right):
     old, new = spec_of(**left), spec_of(**right)

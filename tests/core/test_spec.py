@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.document import parse_document, print_yaml
@@ -284,6 +284,7 @@ JSON = st.recursive(
 )
 
 
+@example({"\x85": "a\u2028b\n", "a": "\r\n", "b": "\ufeff", "c": "\x7f"})
 @given(st.dictionaries(TEXTS | TRICKY, JSON, max_size=4))
 def test_any_printed_yaml_reads_back_as_the_same_values(value):
     assert parse_document(print_yaml(value), kind="yaml").value == value

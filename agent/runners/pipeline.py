@@ -24,6 +24,8 @@ STDERR_KEPT = 4096
 LEAST_RSS_LIMIT = 512 << 20
 SAMPLE_EVERY = 2.0
 KILL_AFTER = 15.0
+UNSTEADY_AFTER = 3
+UNSTEADY_WITHIN = 60.0
 CHUNK = 1 << 16
 LOG_EVERY = 0.25
 STREAMS = ("stdout", "stderr", "engine")
@@ -72,6 +74,7 @@ class PipelineWork:
         self._numbers: dict[str, Any] = {}
         self._up = asyncio.Event()
         self._answered = asyncio.Event()
+        self._restarts: list[float] = []
         self._stopping = self._timed_out = self._over_memory = False
         self._outcome: asyncio.Task[Outcome]
         self._meter = Meter()
@@ -291,12 +294,26 @@ class PipelineWork:
                 self._rise()
         if kind == "end":
             self._end = message
+            if "written_after_signal" in message:
+                written = message["written_after_signal"]
+                self._write(
+                    "engine", [f"stopped; {written} messages were written after the signal"]
+                )
         elif kind == "ready":
             self._logbook.level = message["log_level"]
             self._logbook.retried = message["retried"]
             self._write("engine", message["notes"])
-        elif kind in {"restart", "note"}:
-            self._write("engine", [f"{kind}: {message['text']}"])
+        elif kind == "restart":
+            self._write("engine", [f"the input restarts: {message['text']}", *self._unsteady()])
+        elif kind == "note":
+            self._write("engine", [message["text"]])
+
+    def _unsteady(self) -> list[str]:
+        now = time.monotonic()
+        self._restarts = [at for at in self._restarts if now - at < UNSTEADY_WITHIN] + [now]
+        if len(self._restarts) < UNSTEADY_AFTER:
+            return []
+        return [f"degraded: {len(self._restarts)} restarts of the input within a minute"]
 
     def _ended(self, code: int) -> Outcome:
         if self._up.is_set():

@@ -192,6 +192,17 @@ async def test_an_orderly_stop_loses_nothing_that_had_left_the_source(pipelines,
     ids = [record["id"] for record in lines_of(f"{tmp_path}/out")]
     assert sorted(ids) == list(range(1, len(ids) + 1))
     assert report.total("messages_ok") == len(ids)
+    assert any("after the signal" in line for line in report.lines["engine"])
+
+
+async def test_a_second_signal_ends_it_at_once(pipelines):
+    work, report = await pipelines.start({"input": generate("0", "50ms"), "output": {"drop": {}}})
+    await until(lambda: report.total("messages_ok") > 0)
+    os.kill(work.pid, signal.SIGTERM)
+    await until(lambda: report.windows[-1].messages_in == 0)
+    os.kill(work.pid, signal.SIGTERM)
+    outcome = await asyncio.wait_for(work.wait(), 2)
+    assert outcome.exit_code == 4
 
 
 async def test_nothing_of_a_stopped_pipeline_is_left(pipelines, tmp_path):
@@ -206,7 +217,7 @@ async def test_nothing_of_a_stopped_pipeline_is_left(pipelines, tmp_path):
         file.write("one\n")
     await until(lambda: report.lines["stdout"] == ["one"])
     await work.stop(15)
-    assert alive_in_group(work.pid) == []
+    await until(lambda: not alive_in_group(work.pid), within=2)
 
 
 async def test_a_pipeline_that_does_not_obey_is_killed_with_its_group(pipelines):

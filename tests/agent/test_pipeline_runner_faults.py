@@ -123,6 +123,16 @@ async def test_a_blocked_output_makes_every_window_unhealthy(pipelines, flaky):
         assert "500" in window.last_error
 
 
+async def test_an_input_that_restarts_is_counted_and_called_degraded(pipelines):
+    config = {"input": generate(), "output": {"reject": "never"}}
+    work, report = await pipelines.start(config)
+    await until(lambda: report.total("restarts") >= 3, within=30)
+    await until(lambda: any(x.startswith("degraded: 3 restarts") for x in report.lines["engine"]))
+    assert any("never" in window.last_error for window in report.windows)
+    await work.stop(15)
+    assert (await work.wait()).status == "cancelled"
+
+
 async def test_running_out_of_memory_is_a_crash_with_its_reason(pipelines):
     config = {
         "input": generate(1, "", "root = range(0, 2000000000)"),

@@ -1,4 +1,4 @@
-"""Reads JSON or YAML into plain values with the line of each path, and prints YAML.
+"""Reads a text of JSON or YAML into plain values, with the line and column of each path.
 
 JSON numbers with a fraction become floats. The shortest decimal text of such a float is the text as
 written, up to 15 significant digits, so `Fraction(repr(value))` is exact for limits (X09).
@@ -23,6 +23,7 @@ MAX_ALIASES = 100
 MAX_VALUES = 100_000
 _INT64 = range(-(2**63), 2**63)
 _INT_DIGITS = 20
+_TOO_DEEP = f"the document is nested more than {MAX_DEPTH} levels deep"
 
 _JSON_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _JSON_DEPTH_RE = re.compile(rf"{_JSON_STRING}|[\[\]{{}}]", re.DOTALL)
@@ -51,9 +52,7 @@ class Document:
 
     def position(self, path: str) -> Position | None:
         """Return where a path, or the nearest one around it, begins."""
-        while path not in self.lines and path:
-            path = path.rpartition("/")[0]
-        return self.lines.get(path)
+        return _nearest(self.lines, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +134,16 @@ def _check_tree(root: object, lines: Mapping[str, Position], max_bytes: int) -> 
         if values > MAX_VALUES or characters > max_bytes:
             problem = "the document is too large once its aliases are written out"
         elif depth > MAX_DEPTH:
-            problem = f"the document is nested more than {MAX_DEPTH} levels deep"
+            problem = _TOO_DEEP
         if problem:
-            raise _refused(problem, _nearest(lines, path), path)
+            raise _refused(problem, _nearest(lines, path) or (1, 1), path)
         stack += [(path + pointer(key), child, depth + 1) for key, child in children]
 
 
-def _nearest(lines: Mapping[str, Position], path: str) -> Position:
-    return Document(value={}, lines=lines, text="").position(path) or (1, 1)
+def _nearest(lines: Mapping[str, Position], path: str) -> Position | None:
+    while path not in lines and path:
+        path = path.rpartition("/")[0]
+    return lines.get(path)
 
 
 def _text_problem(text: str) -> str:
@@ -173,8 +174,7 @@ def _read_json(text: str) -> tuple[object, Mapping[str, Position]]:
     for token in _JSON_DEPTH_RE.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if depth > MAX_DEPTH:
-            message = f"the document is nested more than {MAX_DEPTH} levels deep"
-            raise _refused(message, _position_of(text, token.start()))
+            raise _refused(_TOO_DEEP, _position_of(text, token.start()))
     try:
         value = json.loads(
             text,
@@ -319,8 +319,7 @@ class _YamlBuilder:
         self, value: dict[str, object] | list[object], anchor: str | None, position: Position
     ) -> None:
         if len(self.places) >= MAX_DEPTH:
-            message = f"the document is nested more than {MAX_DEPTH} levels deep"
-            raise _refused(message, position)
+            raise _refused(_TOO_DEEP, position)
         path = self._add(value, position)
         self._name(anchor, _OPEN)
         self.places.append(_YamlPlace(value, path, anchor))
@@ -371,36 +370,3 @@ def _core_value(text: str) -> object:
     if _NOT_FINITE_RE.fullmatch(text):
         return _Bad(f"{text} is not a finite number")
     return _to_float(text) if _FLOAT_RE.fullmatch(text) else text
-
-
-# Line breaks of YAML 1.1 that only double quotes keep as they are.
-_ODD_BREAKS = frozenset("\r\x85\u2028\u2029")
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that YAML 1.1 or 1.2 would take for something else."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    if not _ODD_BREAKS.isdisjoint(text):
-        style = '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\.?[0-9]|0[ox])[0-9a-fA-F.]*(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-
-
-def print_yaml(value: object) -> str:
-    """Print plain values as YAML in block style; `parse_document` reads the same values back."""
-    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    assert isinstance(text, str)
-    return text

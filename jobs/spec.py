@@ -2,33 +2,40 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     Strict,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
-    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from jobs.document import Document, print_yaml
-from jobs.durations import DurationError, format_duration, parse_duration
+from jobs.document import Document
+from jobs.durations import format_duration
 from jobs.legacy import LEGACY_HINT, translate_deployment
+from jobs.parts import (
+    CONFIG_MODELS,
+    Config,
+    HealthCheck,
+    OperationConfig,
+    Order,
+    Part,
+    RolloutSpec,
+    ScriptConfig,
+    SelectorSpec,
+    Signature,
+    StackConfig,
+    Timeouts,
+)
+from jobs.printing import print_yaml
 from jobs.problems import Problem, SpecRefused
 from jobs.refusals import problem_of
 from jobs.rules import (
-    DEFAULT_INTERVAL,
-    DEFAULT_SUCCESSES,
     DURATION_NAMES,
-    MAX_SECONDS,
     ONE_SHOT_TYPES,
     RUNNERS,
     STAGES,
@@ -38,40 +45,34 @@ from jobs.rules import (
 )
 from nodes.selector import ALL, ANY, Selector, Target, parse_requirements, parse_target
 
+__all__ = [
+    "JOB_TYPES",
+    "HealthCheck",
+    "JobSpec",
+    "JobType",
+    "OperationConfig",
+    "Order",
+    "ParsedSpec",
+    "RestartPolicy",
+    "RolloutSpec",
+    "ScriptConfig",
+    "SelectorSpec",
+    "Signature",
+    "SpecHeader",
+    "StackConfig",
+    "Timeouts",
+    "default_restart_policy",
+    "json_schema",
+    "parse_spec",
+    "peek_spec",
+]
+
 JobType: TypeAlias = Literal["pipeline", "config", "query", "update", "script"]
 RestartPolicy: TypeAlias = Literal["on-failure", "always", "never"]
 JOB_TYPES: tuple[str, ...] = get_args(JobType)
 
-_SECOND = 1_000_000_000
-_HOUR = 3600 * _SECOND
 _DEFAULT_EXECUTION_SECONDS = {"script": 60, "query": 30, "update": 30}
 _NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
-
-
-def _read_duration(value: object) -> int:
-    if not isinstance(value, str | int | float):
-        raise PydanticCustomError("invalid_type", "must be a duration such as 30s")
-    try:
-        return parse_duration(value)
-    except DurationError as error:
-        raise PydanticCustomError(error.code, "{words}", {"words": error.message}) from None
-
-
-Duration = Annotated[
-    int,
-    BeforeValidator(_read_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"},
-                {"type": "integer", "minimum": 1_000_000},
-            ],
-            "description": "A text such as 500ms, 30s or 1h30m, or whole nanoseconds.",
-        }
-    ),
-]
-# JSON has lists only, and strict tuples refuse them.
-Texts = Annotated[tuple[str, ...], Strict(strict=False)]
 
 
 def default_restart_policy(job_type: str) -> RestartPolicy:
@@ -79,120 +80,7 @@ def default_restart_policy(job_type: str) -> RestartPolicy:
     return "never" if job_type in ONE_SHOT_TYPES else "on-failure"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class HealthCheck(_Part):
-    """When an execution counts as healthy; durations in nanoseconds (domain.md 1.6, 1.8)."""
-
-    deadline: Duration = Field(gt=0, description="Longest wait until an execution is healthy.")
-    interval: Duration = Field(DEFAULT_INTERVAL, ge=_SECOND, le=_HOUR)
-    success_threshold: int = Field(DEFAULT_SUCCESSES, ge=1, le=100)
-    failure_threshold: int = Field(3, ge=1, le=100)
-    max_error_rate: float = Field(0.10, ge=0, le=1)
-
-    def error_limit(self) -> Fraction:
-        """Return the largest error rate of a healthy window, exactly as written (X09)."""
-        return Fraction(repr(self.max_error_rate))
-
-
-class Order(_Part):
-    """The order in which nodes are taken into waves (domain.md X93)."""
-
-    by: Literal["id", "spread", "rings"] = "id"
-    label: str = ""
-    values: Texts = ()
-
-
-class RolloutSpec(_Part):
-    """How a version gets onto its nodes (domain.md 1.6)."""
-
-    strategy: Literal["immediate", "rolling", "canary"] = "immediate"
-    max_parallel: int = Field(10, ge=1, le=100, description="Wave size, percent of the nodes.")
-    canary_count: int | None = Field(None, ge=1)
-    canary_percent: int | None = Field(None, ge=1, le=100)
-    auto_promote: bool = False
-    health_check: HealthCheck | None = None
-    max_failed_nodes: int = Field(10, ge=0)
-    max_failed_nodes_percent: float = Field(10.0, ge=0, le=100)
-    no_auto_rollback: bool = False
-    order: Order = Order()
-
-    def failure_percent_limit(self) -> Fraction:
-        """Return max_failed_nodes_percent exactly as written (X09)."""
-        return Fraction(repr(self.max_failed_nodes_percent))
-
-
-class SelectorSpec(_Part):
-    """Which nodes run the job, as submitted; every member must hold (domain.md 1.4, 4.3)."""
-
-    match_ids: Texts | None = None
-    match_labels: dict[str, str] = Field(default_factory=dict)
-    match_expressions: Texts = ()
-    target: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it says no more than an absent selector."""
-        return self == SelectorSpec()
-
-
-class Timeouts(_Part):
-    """Limits in whole seconds; 0 is none, or the type's default (domain.md 1.2, X37)."""
-
-    execution_timeout: int = Field(0, ge=0, le=MAX_SECONDS)
-    queue_timeout: int = Field(0, ge=0, le=MAX_SECONDS)
-    total_timeout: int = Field(0, ge=0, le=MAX_SECONDS)
-
-
-class Signature(_Part):
-    """One signature entry as submitted; jobs.signatures judges it (domain.md 3.4)."""
-
-    algorithm: str
-    public_key: str
-    signature: str
-    nonce: str = ""
-    signed_at: str = ""
-
-
-class ScriptConfig(_Part):
-    """A script and the runner it is for (domain.md 4.2)."""
-
-    runner: str
-    payload: str
-    env: dict[str, str] = Field(default_factory=dict)
-    args: Texts = ()
-    cwd: str | None = None
-
-
-class OperationConfig(_Part):
-    """One node operation with its parameters (domain.md 2.7)."""
-
-    operation: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class StackConfig(_Part):
-    """Operations applied in order, again at each interval if one is given (domain.md 4.2)."""
-
-    operations: Annotated[tuple[OperationConfig, ...], Strict(strict=False)]
-    interval: Duration | None = Field(None, ge=_SECOND)
-
-
-Config: TypeAlias = ScriptConfig | OperationConfig | StackConfig | dict[str, Any]
-
-_CONFIG_MODELS: dict[str, type[_Part]] = {
-    "script": ScriptConfig,
-    "query": OperationConfig,
-    "update": OperationConfig,
-    "config": StackConfig,
-}
-
-
-class JobSpec(_Part):
+class JobSpec(Part):
     """What a user wishes: the spec of one job version (domain.md 1.2, 4.2)."""
 
     name: str = Field(min_length=1, max_length=128, pattern=_NAME_PATTERN)
@@ -216,7 +104,7 @@ class JobSpec(_Part):
     def _config_of_its_type(
         cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> object:
-        model = _CONFIG_MODELS.get(info.data.get("type", ""))
+        model = CONFIG_MODELS.get(info.data.get("type", ""))
         if model is not None:
             return model.model_validate(value)
         if not isinstance(value, dict):
@@ -314,7 +202,7 @@ class JobSpec(_Part):
 
 
 def _config_wire(config: Config, duration: Callable[[int], object]) -> dict[str, Any]:
-    if not isinstance(config, _Part):
+    if not isinstance(config, Part):
         return config
     wire = config.model_dump(mode="json", exclude_defaults=True)
     if isinstance(config, StackConfig) and config.interval is not None:
@@ -495,6 +383,6 @@ def json_schema() -> dict[str, Any]:
             "if": {"properties": {"type": {"const": job_type}}, "required": ["type"]},
             "then": {"properties": {"config": {"$ref": f"#/$defs/{model.__name__}"}}},
         }
-        for job_type, model in _CONFIG_MODELS.items()
+        for job_type, model in CONFIG_MODELS.items()
     ]
     return schema

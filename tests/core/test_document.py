@@ -179,9 +179,9 @@ DEEP = 100_000
     ],
 )
 def test_a_hostile_document_is_refused_quickly(text):
-    started = time.perf_counter()
+    started = time.process_time()
     assert refusal(text).code == "malformed_body"
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_nesting_is_allowed_up_to_its_limit():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.document import parse_document, print_yaml
+from jobs.document import parse_document
+from jobs.printing import print_yaml
 from jobs.problems import SpecRefused
 from jobs.spec import (
     JobSpec,

@@ -155,13 +155,13 @@ class Product:
 
     async def _start_rest(self) -> None:
         self._say("starting worker and beat…")
-        celery, schedule = ("celery", "-A", "jobsite"), str(self.plan.data / "beat-schedule")
+        celery, schedule = ("celery", "-q", "-A", "jobsite"), str(self.plan.data / "beat-schedule")
         worker = (*celery, "worker", "-c", "2", "-l", "info", "--without-mingle")
         # No pid file: one left by a killed beat would keep the next from starting.
         beat = (*celery, "beat", "-l", "info", "-s", schedule, "--pidfile=")
         await self.supervisor.start(
             self._python("worker", *worker, ready=_says("ready.")),
-            self._python("beat", *beat, ready=_says("is starting")),
+            self._python("beat", *beat, ready=_says("Starting", at_latest=3.0)),
         )
         if self.plan.agents and not self.supervisor.stop_asked:
             self._say(f"starting {self.plan.agents} agents…")
@@ -186,6 +186,8 @@ class Product:
             "SECRET_KEY": self.secret_key,
             "JOBSITE_LOG_FILE": str(self.plan.data / "log" / f"{name}.jsonl"),
             "PYTHONUNBUFFERED": "1",
+            # Celery's advice to root is for servers; here root tries the product out.
+            "PYTHONWARNINGS": "ignore:You're running the worker",
         }
 
     def _python(

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularJSONAPIView
 
 import access.urls
 import jobs.urls
@@ -28,7 +28,7 @@ urlpatterns = [
     path("", include("rollouts.urls")),
     path("live/", include("live.urls")),
     path("api/v1/", include((api_patterns, "api"))),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
     path("agent/v1/", include((nodes.urls.agent_patterns, "agent"))),
     path("install/agent.pyz", agent_file, name="agent-file"),
     path("livez", livez, name="livez"),

@@ -17,8 +17,13 @@ pytestmark = pytest.mark.django_db
 SIGN_IN = "/sign-in/"
 
 
+FAST = "django.contrib.auth.hashers.MD5PasswordHasher"
+
+
 @pytest.fixture(autouse=True)
-def _no_tries(stack):
+def _no_tries(stack, settings):
+    """Start without counted tries, and without slow hashing for names that nobody has."""
+    settings.PASSWORD_HASHERS = [FAST, *settings.PASSWORD_HASHERS]
     cache.clear()
 
 

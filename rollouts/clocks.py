@@ -62,12 +62,3 @@ def apply_silence(facts: Facts, rules: Rules, missed: int, now: datetime) -> Cha
             return change
         told = change.facts
     return change
-
-
-def hold_clock(facts: Facts, away: timedelta) -> Facts:
-    """Return the execution with its clock moved by the time its node was away, up to its cap."""
-    if facts.deadline_at is None:
-        return facts
-    moved = facts.deadline_at + away
-    cap = facts.deadline_cap_at
-    return replace(facts, deadline_at=moved if cap is None else min(moved, cap))

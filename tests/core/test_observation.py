@@ -364,7 +364,8 @@ def test_every_step_is_in_the_table_and_no_end_is_left(facts, rules, reports):
             assert new in OBSERVED_TRANSITIONS[old]
             assert old not in (S.COMPLETED, S.FAILED)
         if old is S.STOPPED and change.moved:
-            assert facts.stable_at and facts.desired_state == DesiredState.RUNNING
+            assert facts.stable_at
+            assert facts.desired_state == DesiredState.RUNNING
         if facts.desired_state == DesiredState.STOPPED and old not in STARTED:
             assert new not in STARTED
         if facts.stable_at:

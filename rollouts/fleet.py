@@ -41,6 +41,8 @@ class VirtualNode:
     # Reports that wait for the node to come back.
     held: list[str] = field(default_factory=list)
     absences: int = 0
+    # Came after the rollout had ended: it is in none of its books.
+    is_outside: bool = False
 
     @property
     def name(self) -> str:

@@ -23,9 +23,11 @@ from rollouts.health import (
 from rollouts.history import PastEvent
 from rollouts.scenario import WINDOWS, NodeScript, Scenario
 from rollouts.states import (
+    FINISHED_ROLLOUT,
     LIVE,
     TERMINAL,
     ObservedState,
+    RolloutState,
     Strategy,
     TargetState,
     may_observe,
@@ -58,12 +60,18 @@ class FleetClock:
         self.rollout_type = scenario.rollout_type
         self.strategy = scenario.policy.strategy
         self.spec = NEW
+        self.state = RolloutState.ACTIVE
         # The total when the newest failure was counted (domain.md C08).
         self.total_at_failure = 0
         # Failed nodes with a stable execution to return to.
         self.revivable: dict[str, VirtualNode] = {}
         self.timers: list[tuple[datetime, int, int, str, str, str]] = []
         self._numbers = count(1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the rollout has ended."""
+        return self.state in FINISHED_ROLLOUT
 
     # The clock and the event log.
 
@@ -224,14 +232,18 @@ class FleetClock:
                 self._settle_target(node, _RESULTS[new])
 
     def _settle_target(self, node: VirtualNode, outcome: TargetState) -> None:
-        """Count a released node as settled; a failed one runs nothing until it is brought back."""
-        if node.target is not TargetState.RELEASED:
+        """Count a released node as settled; a failed one runs nothing until it is brought back.
+
+        After the end of its rollout it is neither counted nor brought back (domain.md X68).
+        """
+        if outcome is TargetState.FAILED:
+            node.spec = NOTHING
+        if self.is_over:
             return
         self.targets.move(node, outcome)
         self.say("target.settled", outcome=outcome.value, node=node.name)
         if outcome is TargetState.FAILED:
             self.total_at_failure = self.targets.total
-            node.spec = NOTHING
             if node.script.has_stable:
                 self.revivable[node.name] = node
 
@@ -314,8 +326,11 @@ class FleetClock:
             self._stop_old(node)
         node.spec = NOTHING
         node.execution = None
-        self.targets.leave(node)
-        self.say("node.left", node=name, old_state=old.value)
+        if node.is_outside:
+            node.target = TargetState.LEFT
+        else:
+            self.targets.leave(node)
+            self.say("node.left", node=name, old_state=old.value)
         return True
 
     def join(self, script: NodeScript, *, is_active: bool) -> bool:
@@ -323,7 +338,9 @@ class FleetClock:
         node = self.nodes.get(script.name)
         if node and node.target is not TargetState.LEFT:
             return False
+        absences = node.absences if node else 0
         node = self.nodes[script.name] = new_node(script)
+        node.absences, node.is_outside = absences, not is_active
         if is_active:
             self.targets.total += 1
             self.targets.enqueue(node)

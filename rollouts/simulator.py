@@ -27,7 +27,6 @@ from rollouts.planner import (
 )
 from rollouts.scenario import Act, NodeScript, Scenario
 from rollouts.states import (
-    FINISHED_ROLLOUT,
     ObservedState,
     PauseReason,
     RolloutState,
@@ -61,7 +60,6 @@ class Simulation(FleetClock):
         super().__init__(scenario)
         self.automatic = automatic
         self.job_state = JobState.PENDING
-        self.state = RolloutState.ACTIVE
         self.pause_reason = ""
         self.promote_requested = self.canary_promoted = False
         self._steps = sorted(scenario.steps, key=lambda step: -step.at)
@@ -158,11 +156,6 @@ class Simulation(FleetClock):
         for action in decision.actions:
             self._carry_out(action)
         return True
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the rollout has ended."""
-        return self.state in FINISHED_ROLLOUT
 
     def snapshot(self) -> Snapshot:
         """Return what the planner may see: counts, whatever the size of the fleet."""

@@ -21,6 +21,7 @@ from agent.verify import AssignmentRefusedError, Verifier
 
 log = logging.getLogger("jobsite.agent.supervisor")
 
+KEPT_FOLDERS = 20
 _RUNNERS = {
     "script": "agent.runners.script:ScriptRunner",
     "pipeline": "agent.runners.pipeline:PipelineRunner",
@@ -207,10 +208,20 @@ class Supervisor:
         self._remove_old_folders()
 
     def _remove_old_folders(self) -> None:
+        """Remove what no execution owns, what ended scripts left, and the oldest of the rest.
+
+        Ended work that runs long keeps its folder for a while: it may be resurrected.
+        """
         folder = self._around.folder
+        kept = []
         for each in folder.iterdir() if folder.exists() else ():
-            if each.name not in self._journal.entries:
+            entry = self._journal.entries.get(each.name)
+            if entry is None or (entry.ended and any(each.glob("work.run*"))):
                 shutil.rmtree(each, ignore_errors=True)
+            elif entry.ended:
+                kept.append((each.stat().st_mtime, each))
+        for _, each in sorted(kept)[:-KEPT_FOLDERS]:
+            shutil.rmtree(each, ignore_errors=True)
 
     def _begin(
         self,
@@ -242,6 +253,7 @@ class Supervisor:
         others = (each.assignment.job_id for each in self._live.values())
         if turn is not None and execution.assignment.job_id not in others:
             del self._turns[execution.assignment.job_id]
+        self._remove_old_folders()
 
     def inventory(self) -> list[dict[str, Any]]:
         """Return what is believed to run, as `hello.running` says it."""

@@ -2,8 +2,8 @@
 
 A small shell leads the process group. It waits until the agent has journalled its pid, marks that
 the script begins, and writes the exit code down: an agent that was killed finds out later how the
-script ended, and whether it ever began. Output goes through named pipes that stay open without the
-agent; a script that writes more than they hold waits for the next agent.
+script ended, and whether it ever began. Output goes through named pipes that the leader keeps open
+until an agent has read them; a script that writes more than they hold waits for the next agent.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ NEVER_BEGAN = "never_began"
 _CHUNK = 1 << 16
 _STREAMS = ("stdout", "stderr")
 # $1: the folder; the rest: the command. Standard input is the gate. The traps keep the shell
-# alive through a TERM to its group; the script itself gets the default handling.
+# alive through a TERM to its group; the script itself gets the default handling. At the end it
+# waits to be killed, since with it goes what nobody has read from the pipes.
 _LEADER = """
 trap : HUP INT QUIT TERM
 folder=$1
 shift
 read -r go || exit 125
+exec 3<>"$folder/end" 4<>"$folder/hold"
 : >"$folder/began" || exit 125
-"$@" </dev/null
+"$@" </dev/null 3>&- 4>&-
 code=$?
 echo "$code" >"$folder/exit"
-exit "$code"
+echo "$code" >&3
+read -r never <&4
 """
 
 
@@ -95,7 +98,9 @@ class ScriptRunner:
         folder = _fresh_folder(order)
         command = _command(order, folder)
         gate, release = os.pipe()
-        pipes = [_open_pipe(folder / name) for name in _STREAMS]
+        for name in (*_STREAMS, "end", "hold"):
+            os.mkfifo(folder / name, 0o600)
+        pipes = [os.open(folder / name, os.O_RDWR | os.O_CLOEXEC) for name in _STREAMS]
         try:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _LEADER, "jobsite", str(folder), *command],
@@ -211,32 +216,50 @@ class ScriptWork:
             left = max(0.0, limit - processes.age(self._started))
             timer = asyncio.get_running_loop().call_later(left, self._time_out)
         try:
-            await _ended(self.pid)
+            code = await self._script_ended()
         finally:
             if timer is not None:
                 timer.cancel()
-        status = self._end_group()
+        self._end_group()
+        await _ended(self.pid)
+        status = self._leader.reap()
+        if code is None:
+            code = _exit_code(self._path)
         for stream in self._streams:
             stream.close()
         self._close_gate()
-        return self._judge(status)
+        return self._judge(status if code is None else code)
 
-    def _end_group(self) -> int | None:
-        """End whatever the script left running; return the leader's own exit status, if known."""
+    async def _script_ended(self) -> int | None:
+        """Wait for the leader to say how the script ended; None if the leader ended first."""
+        loop = asyncio.get_running_loop()
+        end = os.open(self._path / "end", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        said = asyncio.Event()
+        loop.add_reader(end, said.set)
+        waits = [asyncio.create_task(wait) for wait in (said.wait(), _ended(self.pid))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            text = os.read(end, 16) if said.is_set() else b""
+            return int(text) if text.endswith(b"\n") else None
+        finally:
+            loop.remove_reader(end)
+            os.close(end)
+            for wait in waits:
+                wait.cancel()
+
+    def _end_group(self) -> None:
+        """End the leader and whatever the script left running."""
         if self._leader.process is not None:
             # The leader is not reaped yet, so nobody else can have its group's number.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         processes.kill_session(self.pid, self._order.execution_id)
-        return self._leader.reap()
 
     def _time_out(self) -> None:
         self._timed_out = True
         self._ending = asyncio.create_task(self._terminate(KILL_AFTER))
 
-    def _judge(self, status: int | None) -> Outcome:
-        code = _exit_code(self._path)
-        code = status if code is None else code
+    def _judge(self, code: int | None) -> Outcome:
         if self._timed_out:
             limit = f"{self._order.timeout:g}"
             text = f"the script ran longer than its limit of {limit} s"
@@ -332,11 +355,6 @@ def _fresh_folder(order: Order) -> Path:
     folder = order.workdir.with_name(f"{order.workdir.name}.run{number}")
     folder.mkdir(mode=0o700)
     return folder
-
-
-def _open_pipe(path: Path) -> int:
-    os.mkfifo(path, 0o600)
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _command(order: Order, folder: Path) -> list[str]:

@@ -77,7 +77,7 @@ def test_the_window_of_an_assignment_holds_with_a_small_tolerance(plane, verifie
     if passes:
         verifier.open(envelope, time.time() + offset)
     else:
-        with pytest.raises(AssignmentRefusedError, match="expired|not valid yet"):
+        with pytest.raises(AssignmentRefusedError, match=r"expired|not valid yet"):
             verifier.open(envelope, time.time() + offset)
 
 

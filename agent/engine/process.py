@@ -15,13 +15,13 @@ from typing import Any
 import agent
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT = "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':'); "
+BOOT = "import runpy, sys; sys.path[:0] = sys.argv.pop(1).splitlines(); "
 
 
 def command(module: str, *arguments: object) -> list[str]:
     """Return the command that runs a module of ours, from a checkout or from the zipapp."""
     run = f"{BOOT}runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-I", "-c", run, ":".join(_roots()), *map(str, arguments)]
+    return [sys.executable, "-I", "-c", run, "\n".join(_roots()), *map(str, arguments)]
 
 
 def _roots() -> list[str]:
@@ -51,7 +51,8 @@ class Descriptors:
     def open(cls, order: Mapping[str, Any]) -> Descriptors:
         """Open them; the order lies in memory only, so that no secret touches the disk."""
         memory = os.memfd_create("order")
-        os.write(memory, json.dumps(order).encode())
+        with os.fdopen(os.dup(memory), "wb") as file:
+            file.write(json.dumps(order).encode())
         os.lseek(memory, 0, os.SEEK_SET)
         control, control_child = socket.socketpair()
         log, log_child = os.pipe()

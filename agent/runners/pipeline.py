@@ -23,6 +23,7 @@ OUTPUT_LIMIT = 1 << 20
 STDERR_KEPT = 4096
 LEAST_RSS_LIMIT = 512 << 20
 SAMPLE_EVERY = 2.0
+STOP_LIMIT = 10.0
 KILL_AFTER = 15.0
 UNSTEADY_AFTER = 3
 UNSTEADY_WITHIN = 60.0
@@ -115,9 +116,12 @@ class PipelineWork:
         return await asyncio.shield(self._outcome)
 
     async def stop(self, grace: float = KILL_AFTER) -> None:
-        """Ask for an orderly stop; after `grace` seconds end the whole group."""
+        """Ask for an orderly stop; after `grace` seconds end the whole group.
+
+        The engine gives itself ten seconds, so whoever grants it that much waits for its word.
+        """
         self._stopping = True
-        await self._terminate(grace)
+        await self._terminate(grace if grace < STOP_LIMIT else max(grace, KILL_AFTER))
 
     async def _terminate(self, grace: float) -> None:
         if self._outcome.done():
@@ -129,13 +133,10 @@ class PipelineWork:
             await asyncio.wait({self._outcome})
 
     def _signal(self, number: signal.Signals) -> None:
-        # TERM goes to the engine alone, which drains and ends its own helper programs; a program
-        # that feeds it must not die first.
+        # To the engine alone: it drains first, so a program that feeds it must not die before.
+        # What is left of the group ends when the engine has ended.
         with contextlib.suppress(ProcessLookupError):
-            if number is signal.SIGKILL:
-                os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid, number)
+            os.kill(self.pid, number)
 
     async def _watch(self, started: Callable[[], None]) -> Outcome:
         process = self._process
@@ -176,7 +177,7 @@ class PipelineWork:
     async def _limit_time(self, limit: float) -> None:
         await asyncio.sleep(limit)
         self._timed_out = True
-        await asyncio.shield(asyncio.ensure_future(self._terminate(10.0)))
+        await asyncio.shield(asyncio.ensure_future(self._terminate(KILL_AFTER)))
 
     async def _guard_memory(self) -> None:
         limit = self._order.memory_limit

@@ -221,13 +221,15 @@ async def test_nothing_of_a_stopped_pipeline_is_left(pipelines, tmp_path):
 
 
 async def test_a_pipeline_that_does_not_obey_is_killed_with_its_group(pipelines):
-    work, report = await pipelines.start({"input": generate(), "output": {"drop": {}}})
-    await until(lambda: report.up_after is not None)
+    feed = {"subprocess": {"name": "tail", "args": ["-F", "/dev/null"]}}
+    work, report = await pipelines.start({"input": feed, "output": {"drop": {}}})
+    await until(lambda: report.up_after is not None and len(alive_in_group(work.pid)) == 2)
     os.kill(work.pid, signal.SIGSTOP)
     await work.stop(0.3)
     outcome = await work.wait()
     assert (outcome.status, outcome.exit_code) == ("cancelled", 137)
-    assert not report.windows or not report.windows[-1].process_alive
+    assert not report.windows[-1].process_alive
+    await until(lambda: not alive_in_group(work.pid), within=2)
 
 
 async def test_a_time_limit_ends_it(pipelines):

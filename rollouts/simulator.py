@@ -69,6 +69,7 @@ class Simulation(FleetClock):
     def run(self, limit: timedelta = HORIZON) -> "Simulation":
         """Let everything happen until nothing more will; the limit is there to be missed."""
         end = START + limit
+        self._settle()
         while self._fire_next(until=end):
             pass
         return self
@@ -76,6 +77,7 @@ class Simulation(FleetClock):
     def advance(self, seconds: int) -> None:
         """Let this much time pass."""
         until = self.now + timedelta(seconds=seconds)
+        self._settle()
         while self._fire_next(until=until):
             pass
         self.now = until

@@ -221,7 +221,7 @@ async def test_nothing_of_a_stopped_pipeline_is_left(pipelines, tmp_path):
 
 
 async def test_a_pipeline_that_does_not_obey_is_killed_with_its_group(pipelines):
-    feed = {"subprocess": {"name": "tail", "args": ["-F", "/dev/null"]}}
+    feed = {"subprocess": {"name": "sleep", "args": ["600"]}}
     work, report = await pipelines.start({"input": feed, "output": {"drop": {}}})
     await until(lambda: report.up_after is not None and len(alive_in_group(work.pid)) == 2)
     os.kill(work.pid, signal.SIGSTOP)

@@ -85,7 +85,7 @@ class RoleBinding(models.Model):
         return f"{self.user or self.group}: {self.role} in {where}"
 
 
-class ApiToken(AbstractAuthToken):
+class ApiToken(AbstractAuthToken):  # type: ignore[misc]  # knox is not typed
     """A bearer token of a user; only its digest is kept."""
 
     name = models.CharField(max_length=128, default="")

@@ -3,10 +3,11 @@
 import asyncio
 import base64
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import websockets
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from django.utils import timezone
 
 from agent.protocol import (
     Ack,
@@ -37,7 +38,7 @@ def new_key():
     return private, base64.b64encode(private.public_key().public_bytes_raw()).decode()
 
 
-class RefusedByServer(Exception):
+class SessionRefusedError(Exception):
     """The server said no; `frame` says why."""
 
     def __init__(self, frame):
@@ -54,6 +55,7 @@ class AgentClient:
         self.unacknowledged = {}
         self.acknowledged = 0
         self.assignments = {}
+        self._returned = set()
         self.desired = {}
         self.inbox = asyncio.Queue()
         self.socket = self.welcome = self._reader = None
@@ -80,7 +82,7 @@ class AgentClient:
         answer = decode(await self.socket.recv())
         if isinstance(answer, Refused):
             await self.socket.close()
-            raise RefusedByServer(answer)
+            raise SessionRefusedError(answer)
         assert isinstance(answer, Welcome)
         self.welcome = answer
         self._forget(answer.last_up_seq)
@@ -113,7 +115,7 @@ class AgentClient:
 
     async def window(self, execution_id, number, *, seconds=10, **more):
         """Report what an execution did in an interval that ends now."""
-        ended = datetime.now(UTC)
+        ended = timezone.now()
         started = ended - timedelta(seconds=seconds)
         values = {"started_at": started.isoformat(), "ended_at": ended.isoformat()} | more
         return await self.report(
@@ -135,10 +137,15 @@ class AgentClient:
         await self.until(lambda: self.acknowledged >= seq, deadline)
 
     async def assigned(self, deadline=10.0):
-        """Wait for a new assignment and return it."""
-        before = set(self.assignments)
-        known = await self.until(lambda: set(self.assignments) - before, deadline)
-        return self.assignments[next(iter(known))]
+        """Return an assignment that came and was not returned yet; wait for one."""
+        new = await self.until(lambda: self.assignments.keys() - self._returned, deadline)
+        self._returned.add(first := min(new))
+        return self.assignments[first]
+
+    def forget_returned(self):
+        """Behave as an agent whose journal was lost."""
+        self.assignments.clear()
+        self._returned.clear()
 
     async def until(self, predicate, deadline=10.0):
         """Ask after every frame that comes until `predicate` is true."""

@@ -2,9 +2,9 @@
 
 import importlib.util
 import os
-import pwd
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jobsite.instance import EmbeddedError
+
+if sys.platform != "win32":
+    import pwd
 
 OWN_DATABASE_HINT = "or give DATABASE_URL and REDIS_URL of servers of your own"
 # Above every system's largest process number: nobody has it.

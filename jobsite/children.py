@@ -77,6 +77,7 @@ class Proc:
 
     `ready` looks at the last lines it said and at the world; `prepare` runs before each start;
     `log` is a file that takes the output in place of the terminal; `options` go to Popen.
+    `orphan_signal` is what it gets when the supervisor is killed: its stop signal unless said.
     `children_survive`: when it dies its own children are left to its next life, to adopt.
     """
 
@@ -87,6 +88,7 @@ class Proc:
     prepare: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     last_signal: signal.Signals = signal.SIGKILL
+    orphan_signal: signal.Signals | None = None
     grace: float = 20.0
     restart: bool = True
     children_survive: bool = False
@@ -289,7 +291,7 @@ class Child:
             env=self.proc.env,
             cwd=self.proc.cwd,
             start_new_session=True,
-            preexec_fn=die_with_parent(self.proc.stop_signal),
+            preexec_fn=die_with_parent(self.proc.orphan_signal or self.proc.stop_signal),
             **self.proc.options,
         )
 

@@ -123,8 +123,8 @@ def test_killed_it_can_be_started_again_at_once():
         family = psutil.Process(product.process.pid).children(recursive=True)
         product.process.kill()
         product.process.wait()
-        wait_until(lambda: not any(child.is_running() for child in family), 40)
         product.start()
+        wait_until(lambda: not any(child.is_running() for child in family), 40)
         said = product.manage(
             "shell",
             "-c",

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -19,9 +20,10 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from jobsite.binaries import wait_for
 from jobsite.children import ChildFailedError, Printer, Proc
 from jobsite.embedded import Service, Stack
-from jobsite.instance import AlreadyRunningError, EmbeddedError, Instance
+from jobsite.instance import AlreadyRunningError, EmbeddedError, Instance, read_instance
 from jobsite.supervisor import Supervisor
 
 PROJECT = Path(settings.BASE_DIR)
@@ -73,7 +75,7 @@ class Command(BaseCommand):
             self.stdout.write(_already_running(running))
             return
         try:
-            _check_port(plan.port)
+            _check_port(plan)
             code = asyncio.run(Product(plan, instance).run())
         except EmbeddedError as error:
             raise CommandError(str(error)) from error
@@ -160,7 +162,8 @@ class Product:
         # No pid file: one left by a killed beat would keep the next from starting.
         beat = (*celery, "beat", "-l", "info", "-s", schedule, "--pidfile=")
         await self.supervisor.start(
-            self._python("worker", *worker, ready=_says("ready.")),
+            # Without its broker a worker's polite end can take long; its pool ends with it.
+            self._python("worker", *worker, ready=_says("ready."), orphan_signal=signal.SIGKILL),
             self._python("beat", *beat, ready=_says("Starting", at_latest=3.0)),
         )
         if self.plan.agents and not self.supervisor.stop_asked:
@@ -307,16 +310,26 @@ def _last_json(lines: Sequence[str]) -> dict[str, object]:
     return {}
 
 
-def _check_port(port: int) -> None:
+def _check_port(plan: Plan) -> None:
+    """Refuse a port that is taken; the web of a killed run gets the time to leave it."""
+    patience = 10.0 if read_instance(plan.data) else 0.0
+    if not wait_for(lambda: _is_free(plan.port), patience):
+        raise CommandError(
+            f"port {plan.port} is in use; choose another: make up PORT={plan.port + 80}",
+            returncode=2,
+        )
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error}"
-            raise CommandError(
-                f"port {port} {why}; choose another: make up PORT={port + 80}", returncode=2
-            ) from error
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise CommandError(f"port {port} cannot be had: {error}", returncode=2) from error
+    return True
 
 
 def _already_running(running: AlreadyRunningError) -> str:

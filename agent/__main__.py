@@ -92,7 +92,8 @@ async def _work(config: Config, *, enrol_only: bool) -> None:
         journal,
         Verifier(identity.control_key, identity.node_id),
         config.data_dir / "executions",
-        env={**config.env, "JOBSITE_NODE": config.name},
+        name=config.name,
+        env=config.env,
     )
     supervisor.recover()
     session: asyncio.Task[None] | None = None

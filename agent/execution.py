@@ -74,6 +74,7 @@ class Surroundings:
     journal: Journal
     folder: Path
     boot: str
+    name: str
     env: Mapping[str, str]
     timing: Timing
     runner_of: Callable[[str], Runner]
@@ -386,6 +387,7 @@ class Execution:
         env = {
             **self._around.env,
             **self.assignment.env,
+            "JOBSITE_NODE": self._around.name,
             "JOBSITE_WORKDIR": str(workdir),
             processes.EXECUTION: self.entry.execution_id,
         }

@@ -61,6 +61,7 @@ class Supervisor:
         verifier: Verifier,
         folder: Path,
         *,
+        name: str,
         env: Mapping[str, str],
         timing: Timing | None = None,
         runner_of: Callable[[str], Runner] | None = None,
@@ -71,6 +72,7 @@ class Supervisor:
             journal=journal,
             folder=folder,
             boot=processes.boot_id(),
+            name=name,
             env=env,
             timing=timing or Timing(),
             runner_of=runner_of or Runners().of,
@@ -103,9 +105,10 @@ class Supervisor:
 
     def _take(self, entry: Entry | None, assignment: Assignment) -> None:
         execution_id = assignment.execution_id
+        has_ended = entry is not None and entry.ended
         if entry is None:
             entry = Entry(execution_id)
-        elif entry.ended:
+        elif has_ended:
             # Resurrected: the same execution once more (domain.md X06).
             entry.attempt += 1
             entry.phase = "pending"
@@ -118,8 +121,8 @@ class Supervisor:
         live = self._live.get(execution_id)
         if live is None:
             self._begin(entry, assignment)
-        elif live.is_halting:
-            # It is being stopped; it starts again once that is done.
+        elif live.is_halting or has_ended:
+            # It starts again once its present life is over.
             self._begin(entry, assignment, after=live)
         else:
             live.assignment = assignment
@@ -265,6 +268,7 @@ class Supervisor:
                 "attempt": execution.entry.attempt,
             }
             for execution in self._live.values()
+            if not execution.entry.ended
         ]
 
     async def close(self) -> None:

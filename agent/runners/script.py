@@ -35,14 +35,17 @@ _STREAMS = ("stdout", "stderr")
 # alive through a TERM to its group; the script itself gets the default handling. At the end it
 # waits to be killed, since with it goes what nobody has read from the pipes.
 _LEADER = """
-trap : HUP INT QUIT TERM
+trap halted=1 HUP INT QUIT TERM
 folder=$1
 shift
 read -r go || exit 125
 exec 3<>"$folder/end" 4<>"$folder/hold"
 : >"$folder/began" || exit 125
-"$@" </dev/null 3>&- 4>&-
-code=$?
+code=143
+if [ -z "$halted" ]; then
+    "$@" </dev/null 3>&- 4>&-
+    code=$?
+fi
 echo "$code" >"$folder/exit"
 echo "$code" >&3
 read -r never <&4

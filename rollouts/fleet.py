@@ -148,7 +148,7 @@ class Targets:
 
 def _is_unwell(node: VirtualNode) -> bool:
     run = node.execution
-    if run is None:
-        return True
-    fine = run.observed in (ObservedState.RUNNING, ObservedState.COMPLETED)
-    return not fine or run.streaks.unhealthy > 0
+    return run is None or run.observed not in _WELL or run.streaks.unhealthy > 0
+
+
+_WELL = (ObservedState.RUNNING, ObservedState.COMPLETED)

@@ -1,11 +1,13 @@
 """The node side of the simulator: a virtual clock, agents that report, nodes that come and go."""
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 
 from rollouts.fleet import Targets, VirtualExecution, VirtualNode
 from rollouts.health import (
+    Clock,
     HealthPolicy,
     Verdict,
     advance,
@@ -45,7 +47,7 @@ _RESULTS = {
 }
 
 
-class FleetClock:
+class FleetClock(ABC):
     """Plays the nodes of one rollout after another; every report goes into the same books."""
 
     def __init__(self, scenario: Scenario) -> None:
@@ -122,15 +124,12 @@ class FleetClock:
             self._stop_old(node)
         node.spec = self.spec
         node.held.clear()
-        run = VirtualExecution(
-            id=f"{next(self._numbers)}-{node.name}",
-            wave=wave,
-            clock=start_clock(self._deadline(), self.now),
-        )
+        clock = start_clock(self._deadline(), self.now)
+        run = VirtualExecution(id=f"{next(self._numbers)}-{node.name}", wave=wave, clock=clock)
         node.execution = run
         self.targets.release(node)
         self.say("execution.created", run.id, new_state="pending", wave=wave, node=node.name)
-        self._set_alarm(node, run)
+        self._set_alarm(node, run.id, run.clock)
         if node.script.pickup is not None:
             self.at(node.script.pickup, "take_up", node.name, run.id)
 
@@ -158,7 +157,7 @@ class FleetClock:
             self._observe(node, run, ObservedState.VALIDATING)
             run.clock = start_clock(self._deadline(), self.now)
             run.heard_at = self.now
-            self._set_alarm(node, run)
+            self._set_alarm(node, run.id, run.clock)
             self.at(self._health().interval.total_seconds(), "window", node.name, run.id)
 
     def _window(self, node: VirtualNode, run: VirtualExecution) -> None:
@@ -255,10 +254,9 @@ class FleetClock:
     def _deadline(self) -> timedelta:
         return self._health().deadline or self.scenario.start_deadline
 
-    def _set_alarm(self, node: VirtualNode, run: VirtualExecution) -> None:
-        if run.clock:
-            seconds = (next_alarm(run.clock) - self.now).total_seconds()
-            self.at(seconds, "alarm", node.name, run.id)
+    def _set_alarm(self, node: VirtualNode, execution: str, clock: Clock) -> None:
+        seconds = (next_alarm(clock) - self.now).total_seconds()
+        self.at(seconds, "alarm", node.name, execution)
 
     def _alarm(self, node: VirtualNode, run: VirtualExecution) -> None:
         """Fail an execution whose clock ran out; an alarm that was set for another is nothing."""
@@ -280,7 +278,7 @@ class FleetClock:
         run = node.execution
         if run and run.clock:
             run.clock = hold_clock(run.clock, self.now)
-            self._set_alarm(node, run)
+            self._set_alarm(node, run.id, run.clock)
         return True
 
     def reconnect(self, name: str) -> bool:
@@ -299,7 +297,7 @@ class FleetClock:
             run.heard_at = self.now
             if run.clock:
                 run.clock = let_clock_run(run.clock, self.now)
-                self._set_alarm(node, run)
+                self._set_alarm(node, run.id, run.clock)
             for kind in held:
                 self._report(node, run, kind)
         self.come_back(node)
@@ -363,9 +361,9 @@ class FleetClock:
         if run and run.observed in LIVE:
             self._observe(node, run, ObservedState.LOST)
 
+    @abstractmethod
     def come_back(self, node: VirtualNode) -> None:
         """Give a deferred node that is fit again its turn, or what the job wants now."""
-        raise NotImplementedError
 
     def _stop_old(self, node: VirtualNode) -> None:
         run = node.execution

@@ -484,6 +484,16 @@ def test_the_clock_can_be_stepped_by_hand():
     assert len(told(simulation, "wave.opened")) == 2
 
 
+def test_of_two_schedulers_with_the_same_plan_one_carries_it_out():
+    scenario = Scenario(nodes=fleet(), policy=ROLLING, health=HEALTH)
+    simulation = Simulation(scenario, automatic=False)
+    first, second = simulation.read(), simulation.read()
+    assert first == second
+    assert simulation.commit(first)
+    assert not simulation.commit(second)
+    assert len(told(simulation, "wave.opened")) == 1
+
+
 def test_equal_scenarios_go_the_same_way_to_the_last_event():
     def once(seed):
         nodes = random_fleet(seed, 30, failure_percent=5, unhealthy_percent=20)

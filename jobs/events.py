@@ -29,7 +29,7 @@ class EventDraft:
 
 
 def write_events(drafts: Iterable[EventDraft]) -> None:
-    """Number and store the events, in the order given within each job.
+    """Give the events their numbers and store them, in the order given within each job.
 
     The caller holds the lock of every job concerned, so that numbers follow the commit order
     (domain.md X41). One UPDATE for each job and one INSERT for all.

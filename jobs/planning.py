@@ -4,9 +4,10 @@ Jobs know no rollouts, yet a dry run answers with the whole plan. So `rollouts` 
 function when it is ready, and submission asks for it by this name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from jobs.models import Job
 from jobs.spec import JobSpec
@@ -57,17 +58,40 @@ class Planner(Protocol):
         """Return the plan of `spec` as a new version of `job`, or as a new job."""
 
 
-_planner: Planner | None = None
+class RolloutStates(Protocol):
+    """Tells the state of the active rollouts of some jobs, in the seed's members."""
+
+    def __call__(self, job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object]]:
+        """Return a state for each of these jobs that has an active rollout."""
 
 
-def provide(planner: Planner) -> None:
-    """Set the planner; called once, by the rollouts app's AppConfig.ready."""
-    global _planner  # noqa: PLW0603 - the one slot of this module
-    _planner = planner
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """What the rollouts app handed in."""
+
+    planner: Planner
+    rollout_states: RolloutStates
+
+
+_ports: list[_Port] = []
+
+
+def provide(planner: Planner, rollout_states: RolloutStates) -> None:
+    """Set both functions; called once, by the rollouts app's AppConfig.ready."""
+    _ports[:] = [_Port(planner, rollout_states)]
 
 
 def plan_spec(spec: JobSpec, job: Job | None, *, run_hash: str) -> SpecPlan:
     """Return the plan of a spec."""
-    if _planner is None:
+    return _port().planner(spec, job, run_hash=run_hash)
+
+
+def rollout_states(job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object]]:
+    """Return the state of the active rollout of each job that has one (domain.md 1.7)."""
+    return _port().rollout_states(job_ids)
+
+
+def _port() -> _Port:
+    if not _ports:
         raise RuntimeError("no planner was provided: is the rollouts app installed?")
-    return _planner(spec, job, run_hash=run_hash)
+    return _ports[0]

@@ -291,6 +291,10 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "uvicorn.error": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
+        # A line for each ring of a bell would drown the rest.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
         # One line a request: the file always, the console never.
         "jobsite.request": {"level": "INFO", "handlers": [], "propagate": False},
     },

@@ -10,5 +10,12 @@ class RolloutsConfig(AppConfig):
         """Hand the planner to the jobs app and the live boxes to the push; both need models."""
         from jobs.planning import provide  # noqa: PLC0415 - models are loaded only now
         from rollouts.dry_run import plan_spec  # noqa: PLC0415 - likewise
+        from rollouts.records import rollout_states  # noqa: PLC0415 - likewise
 
-        provide(plan_spec)
+        provide(plan_spec, rollout_states)
+
+        from live.registry import register  # noqa: PLC0415 - likewise
+        from rollouts.fragments import NOUNS  # noqa: PLC0415 - likewise
+
+        for noun in NOUNS:
+            register(noun)

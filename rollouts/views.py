@@ -1,9 +1,222 @@
 """The pages of rollouts and executions, and the dashboard."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render, resolve_url
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from access.authentication import actor_of
+from access.context import shown_namespaces
+from access.problems import Refused
+from access.queries import namespaces_for
+from access.services import Actor
+from live.tones import tone_of
+from rollouts import board, board_tabs, execution_page, services
+from rollouts.controls import controls_of
+from rollouts.forms import ReasonForm
+from rollouts.models import Rollout
+from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
+from rollouts.rows import (
+    EXECUTION_FILTERS,
+    EXECUTION_STATES,
+    ROLLOUT_FILTERS,
+    ROLLOUT_STATES,
+    list_executions,
+    list_rollouts,
+)
+from rollouts.states import FINISHED_ROLLOUT
+
+TABS = {
+    "failures": "Failures",
+    "events": "Events",
+    "decisions": "Decisions",
+    "health": "Health",
+    "spec": "Spec and diff",
+    "parameters": "Parameters",
+}
+
+
+@require_safe
+@login_required
+@never_cache
+def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    rollout = rollout_for(request.user, pk)
+    default = "failures" if rollout.failed_nodes else "events"
+    tab = request.GET.get("tab", default)
+    if tab not in TABS:
+        raise Http404
+    loaded = board.load_board(pk)
+    context: dict[str, Any] = {
+        "rollout": rollout,
+        "controls": controls_of(request.user, rollout, request.GET.get("confirm", "")),
+        "form": ReasonForm(),
+        "head": board.head_view(pk),
+        "alert": board.alert_view(pk),
+        "waves": board.waves_view(pk),
+        "nodes": board.nodes_view(pk),
+        "budget": board.budget_view(pk),
+        "why": board.why_view(pk),
+        "tabs": TABS,
+        "tab": tab,
+        "tab_template": f"rollouts/_rollout_{tab}.html",
+        "tab_view": _tab_view(tab, loaded),
+        "drawer": _drawer(request, rollout, loaded),
+        "node": request.GET.get("node", ""),
+    }
+    return render(request, "rollouts/rollout.html", context)
+
+
+def _tab_view(tab: str, loaded: board.Board) -> object:
+    pk = loaded.rollout.pk
+    queries: dict[str, Callable[[], object]] = {
+        "failures": lambda: board_tabs.failures_view(pk),
+        "events": lambda: board_tabs.events_view(pk),
+        "decisions": lambda: board_tabs.decisions_view(pk),
+        "health": lambda: board_tabs.health_view(pk),
+        "spec": lambda: board_tabs.spec_view(loaded),
+        "parameters": lambda: board_tabs.parameters_of(loaded),
+    }
+    return queries[tab]()
+
+
+def _drawer(request: HttpRequest, rollout: Rollout, loaded: board.Board) -> object:
+    if "node" not in request.GET:
+        return None
+    try:
+        node_id = UUID(request.GET["node"])
+    except ValueError:
+        raise Http404 from None
+    found = drawer_for(rollout, node_id, float(loaded.terms.health.max_error_rate) * 100)
+    if found is None:
+        raise Http404
+    return found
+
+
+@require_safe
+@login_required
+@never_cache
+def rollout_controls(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Answer the buttons alone: a live page asks for them when other ones apply."""
+    rollout = rollout_for(request.user, pk)
+    context = {"controls": controls_of(request.user, rollout), "form": ReasonForm()}
+    return render(request, "rollouts/_controls.html", context)
+
+
+Act = Callable[[Actor, UUID, str], object]
+
+_ACTS: dict[str, tuple[Act, str]] = {
+    "pause": (services.pause_rollout, "Paused. No further wave opens."),
+    "resume": (services.resume_rollout, "Resumed."),
+    "promote": (services.promote_rollout, "Promoted."),
+    "cancel": (services.cancel_rollout, "Cancelled."),
+}
+
+
+@require_POST
+@login_required
+def rollout_act(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
+    """Carry a button's wish out and go back to the page, which then says what became of it."""
+    rollout = rollout_for(request.user, pk, WRITE)
+    act, done = _ACTS[verb]
+    try:
+        _refuse_if(rollout.state in FINISHED_ROLLOUT, f"This rollout has ended: {rollout.state}.")
+        act(actor_of(request), rollout.job_id, _reason(request))
+    except Refused as refused:
+        messages.error(request, f"{refused.detail} {refused.hint}".strip())
+    else:
+        messages.success(request, done)
+    return _see_rollout(pk)
+
+
+@require_POST
+@login_required
+def rollout_roll_back(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Make a new version from an earlier one, and go to where it can be watched."""
+    rollout = rollout_for(request.user, pk, WRITE)
+    try:
+        is_old = rollout.job.version != rollout.version.number
+        _refuse_if(is_old, "A newer version has taken its place.")
+        version = services.roll_back(actor_of(request), rollout.job_id, reason=_reason(request))
+    except Refused as refused:
+        messages.error(request, f"{refused.detail} {refused.hint}".strip())
+        return _see_rollout(pk)
+    messages.success(request, f"Version {version.number} brings the earlier spec back.")
+    following = version.rollouts.first()
+    return _see_rollout(following.pk if following else pk)
+
+
+@require_safe
+@login_required
+@never_cache
+def execution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    context = {
+        "execution": execution_for(request.user, pk),
+        "head": execution_page.head_view(pk),
+        "windows": execution_page.windows_view(pk),
+        "log": execution_page.log_view(pk),
+        "result": execution_page.result_view(pk),
+        "life": execution_page.life_view(pk),
+    }
+    return render(request, "rollouts/execution.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def rollout_list(request: HttpRequest) -> HttpResponse:
+    namespaces = shown_namespaces(request)
+    context = {
+        "list": list_rollouts(request.user, namespaces, request.GET),
+        "states": [(state, tone_of(state).word) for state in ROLLOUT_STATES],
+        **_list_context(request, ROLLOUT_FILTERS),
+    }
+    return render(request, "rollouts/rollouts.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def execution_list(request: HttpRequest) -> HttpResponse:
+    namespaces = shown_namespaces(request)
+    context = {
+        "list": list_executions(request.user, namespaces, request.GET),
+        "states": [(state, tone_of(state).word) for state in EXECUTION_STATES],
+        **_list_context(request, EXECUTION_FILTERS),
+    }
+    return render(request, "rollouts/executions.html", context)
+
+
+def _list_context(request: HttpRequest, names: Iterable[str]) -> dict[str, object]:
+    filters = {name: request.GET.get(name, "") for name in names}
+    return {
+        "filters": filters,
+        "is_filtered": any(text for name, text in filters.items() if name != "namespace"),
+        "may_read": bool(namespaces_for(request.user, READ)),
+        "with_namespace": len(shown_namespaces(request)) > 1,
+    }
+
+
+def _refuse_if(is_late: bool, detail: str) -> None:
+    """Refuse what was meant for a rollout that has ended: another one may be active by now."""
+    if is_late:
+        raise Refused("rollout_not_active", detail)
+
+
+def _see_rollout(pk: UUID) -> HttpResponse:
+    return HttpResponseRedirect(resolve_url("rollouts:detail", pk), status=303)
+
+
+def _reason(request: HttpRequest) -> str:
+    form = ReasonForm(request.POST)
+    if not form.is_valid():
+        raise Refused("invalid_value", "The reason is too long: 1,024 characters at most.")
+    return str(form.cleaned_data["reason"])
 
 
 @require_safe

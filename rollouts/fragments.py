@@ -1,0 +1,44 @@
+"""The live boxes of this app: which noun has which parts, and who may look at them."""
+
+from live.registry import Fragment, Noun
+from rollouts import board, board_tabs, execution_page
+from rollouts.queries import may_read_execution, may_read_rollout
+
+ROLLOUT = Noun(
+    name="rollout",
+    may_read=may_read_rollout,
+    fragments=tuple(
+        Fragment(noun="rollout", name=name, template=f"rollouts/_rollout_{name}.html", query=query)
+        for name, query in {
+            "head": board.head_view,
+            "alert": board.alert_view,
+            "waves": board.waves_view,
+            "nodes": board.nodes_view,
+            "budget": board.budget_view,
+            "why": board.why_view,
+            "failures": board_tabs.failures_view,
+            "events": board_tabs.events_view,
+            "decisions": board_tabs.decisions_view,
+            "health": board_tabs.health_view,
+        }.items()
+    ),
+)
+
+EXECUTION = Noun(
+    name="execution",
+    may_read=may_read_execution,
+    fragments=tuple(
+        Fragment(
+            noun="execution", name=name, template=f"rollouts/_execution_{name}.html", query=query
+        )
+        for name, query in {
+            "head": execution_page.head_view,
+            "windows": execution_page.windows_view,
+            "log": execution_page.log_view,
+            "result": execution_page.result_view,
+            "life": execution_page.life_view,
+        }.items()
+    ),
+)
+
+NOUNS = (ROLLOUT, EXECUTION)

@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 
 import access.urls
 import jobs.urls
+import jobsite.openapi  # noqa: F401 - registers how requests are authenticated
 import nodes.urls
 import rollouts.urls
 from access.views import admin_sign_in

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.records import iso
-from rollouts.models import Execution, Rollout, RolloutTarget
+from rollouts.models import Evaluation, Execution, LogChunk, Result, Rollout, RolloutTarget
 from rollouts.states import RolloutState, Strategy
 
 CANARIES_SHOWN = 1000
@@ -103,7 +103,7 @@ def _id(value: UUID | None) -> str:
     return str(value) if value else ""
 
 
-def result_record(execution: Execution, result: Any, hostname: str) -> dict[str, Any]:  # noqa: ANN401 - a reverse one-to-one
+def result_record(execution: Execution, result: Result, hostname: str) -> dict[str, Any]:
     """Return an execution's result (domain.md 4.7)."""
     return {
         "execution_id": str(execution.pk),
@@ -122,4 +122,38 @@ def result_record(execution: Execution, result: Any, hostname: str) -> dict[str,
         "duration_ms": result.duration_ms,
         "truncated": result.truncated,
         "attempt": result.attempt,
+    }
+
+
+def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return one evaluation (domain.md 1.11; rule, facts and wave are ours)."""
+    return {
+        "id": str(evaluation.pk),
+        "job_id": str(evaluation.job_id),
+        "rollout_id": _id(evaluation.rollout_id),
+        "namespace": evaluation.namespace,
+        "priority": evaluation.priority,
+        "type": evaluation.job_type,
+        "triggered_by": evaluation.triggered_by,
+        "rule": evaluation.rule,
+        "facts": evaluation.facts,
+        "wave": evaluation.wave,
+        "status": {
+            "state": evaluation.state,
+            "message": evaluation.message,
+            "revision": evaluation.revision,
+            "created_at": iso(evaluation.created_at),
+            "updated_at": iso(evaluation.updated_at),
+            "wait_until": iso(evaluation.wait_until),
+        },
+    }
+
+
+def log_record(chunk: LogChunk) -> dict[str, Any]:
+    """Return some lines of an execution's log."""
+    return {
+        "seq": chunk.seq,
+        "stream": chunk.stream,
+        "at": iso(chunk.at),
+        "lines": chunk.lines.split("\n"),
     }

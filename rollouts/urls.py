@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from rollouts import views
+from rollouts import api, views
 
 app_name = "rollouts"
 urlpatterns: list[URLPattern] = [
@@ -17,4 +17,30 @@ urlpatterns: list[URLPattern] = [
         for verb in ("pause", "resume", "promote", "cancel")
     ),
 ]
-api_patterns: list[URLPattern] = []
+api_patterns: list[URLPattern] = [
+    path("jobs/<str:key>/executions", api.JobExecutionsView.as_view(), name="job-executions"),
+    path("jobs/<str:key>/evaluations", api.JobEvaluationsView.as_view(), name="job-evaluations"),
+    path("jobs/<str:key>/results", api.JobResultsView.as_view(), name="job-results"),
+    path("jobs/<str:key>/rollouts", api.JobRolloutsView.as_view(), name="job-rollouts"),
+    path("jobs/<str:key>/rollout", api.JobRolloutView.as_view(), name="job-rollout"),
+    path(
+        "jobs/<str:key>/rollout/rollback", api.RolloutRollbackView.as_view(), name="job-rollback"
+    ),
+    *(
+        path(
+            f"jobs/<str:key>/rollout/{verb}",
+            api.RolloutActView.as_view(),
+            {"verb": verb},
+            name=f"job-rollout-{verb}",
+        )
+        for verb in api.ACTS
+    ),
+    path("executions", api.ExecutionsView.as_view(), name="executions"),
+    path("executions/<str:key>", api.ExecutionView.as_view(), name="execution"),
+    path(
+        "executions/<str:key>/history", api.ExecutionHistoryView.as_view(), name="execution-history"
+    ),
+    path("executions/<str:key>/logs", api.ExecutionLogsView.as_view(), name="execution-logs"),
+    path("executions/<str:key>/result", api.ExecutionResultView.as_view(), name="execution-result"),
+    path("evaluations/<str:key>", api.EvaluationView.as_view(), name="evaluation"),
+]

@@ -110,7 +110,7 @@ class Result(s.Serializer[Any]):
     error = s.CharField()
     exit_code = s.IntegerField(allow_null=True)
     changed = s.BooleanField(allow_null=True)
-    data = s.JSONField(allow_null=True)  # type: ignore[assignment] - the wire's own name
+    data = s.JSONField(allow_null=True)  # type: ignore[assignment]
     started_at = s.DateTimeField(allow_null=True)
     completed_at = s.DateTimeField(allow_null=True)
     duration_ms = s.IntegerField(allow_null=True)

@@ -329,7 +329,12 @@ class Execution:
     # --- The end ---------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome | None) -> None:
-        cancelled = outcome is None or outcome.status == "cancelled"
+        # An end that the restart policy would not have left at that gives way to the stop.
+        cancelled = (
+            outcome is None
+            or outcome.status == "cancelled"
+            or (self._halt.is_set() and self._goes_on(outcome))
+        )
         if self._closing and self.entry.desired_state == "running" and cancelled:
             if not self.is_one_shot or outcome is None:
                 # Its assignment stays, so that it goes on at the next start.

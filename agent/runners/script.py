@@ -26,6 +26,8 @@ from agent.runners.base import Order, Outcome, Reporter
 OUTPUT_LIMIT = 1 << 20
 KILL_AFTER = 10.0
 LOG_EVERY = 0.2
+# A shell that is about to start its command would swallow a TERM.
+SETTLE = 0.2
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Error code of a script whose gate was never opened: it may be started again.
 NEVER_BEGAN = "never_began"
@@ -35,17 +37,14 @@ _STREAMS = ("stdout", "stderr")
 # alive through a TERM to its group; the script itself gets the default handling. At the end it
 # waits to be killed, since with it goes what nobody has read from the pipes.
 _LEADER = """
-trap halted=1 HUP INT QUIT TERM
+trap : HUP INT QUIT TERM
 folder=$1
 shift
 read -r go || exit 125
 exec 3<>"$folder/end" 4<>"$folder/hold"
 : >"$folder/began" || exit 125
-code=143
-if [ -z "$halted" ]; then
-    "$@" </dev/null 3>&- 4>&-
-    code=$?
-fi
+"$@" </dev/null 3>&- 4>&-
+code=$?
 echo "$code" >"$folder/exit"
 echo "$code" >&3
 read -r never <&4
@@ -173,6 +172,7 @@ class ScriptWork:
         self._started = processes.started_at(leader.pid)
         self._streams = [_Stream(name, folder, report) for name in _STREAMS]
         self._stopping = self._timed_out = False
+        self._released_at: float | None = None
         self._outcome = asyncio.create_task(self._watch(), name=f"script {self.pid}")
 
     def release(self) -> None:
@@ -181,6 +181,7 @@ class ScriptWork:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._gate, b"go\n")
             self._close_gate()
+            self._released_at = asyncio.get_running_loop().time()
             self._report.up()
 
     async def wait(self) -> Outcome:
@@ -189,6 +190,9 @@ class ScriptWork:
 
     async def stop(self, grace: float = KILL_AFTER) -> None:
         """Send TERM to the group, and KILL after `grace` seconds."""
+        if self._released_at is not None:
+            young = self._released_at + SETTLE - asyncio.get_running_loop().time()
+            await asyncio.wait({self._outcome}, timeout=max(0.0, young))
         self._stopping = True
         self._close_gate()
         await self._terminate(grace)

@@ -20,6 +20,7 @@ class AgentProcess:
         self.folder = folder
         self.server = server
         self.options = options
+        self.python = (sys.executable,)
         self.module = module
         self.env = env or {}
         self.process = None
@@ -29,7 +30,7 @@ class AgentProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
+                    *self.python,
                     *self.module,
                     "run",
                     "--server",

@@ -204,12 +204,15 @@ class StubServer:
 
     def send(self, frame):
         """Send a frame to the node, waiting until it is connected."""
-        wait_until(lambda: self._sockets, message="the agent is not connected")
-        self._call(self._send(frame))
+        self.send_text(protocol.encode(frame))
 
-    async def _send(self, frame):
-        for socket in self._sockets:
-            await socket.send(protocol.encode(frame))
+    def send_text(self, text):
+        wait_until(lambda: self._sockets, 30, "the agent is not connected")
+        self._call(self._send(text))
+
+    async def _send(self, text):
+        for socket in list(self._sockets):
+            await socket.send(text)
 
     @property
     def is_connected(self):

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from agent.protocol import Assign, Assignment, Desired, Frame, make_envelope, pre_authentication
+from jobs.models import JobVersion
 from jobs.spec import JobSpec
 from nodes.keys import ControlKey, control_key
 from rollouts.models import Execution
@@ -109,18 +110,31 @@ def rules_of(execution: Execution) -> Rules:
 
     A version never changes, so what was read of it is kept in the process.
     """
-    strategy = execution.rollout.strategy if execution.rollout else ""
-    key = (execution.version_id, strategy)
+    key = _rules_key(execution)
     if key not in _rules:
-        if len(_rules) >= _RULES_KEPT:
-            _rules.clear()
-        terms = terms_of(execution.version, strategy or None)
-        _rules[key] = Rules(
-            has_windows=execution.job.job_type == "pipeline",
+        load_rules([execution])
+    return _rules[key]
+
+
+def load_rules(executions: Iterable[Execution]) -> None:
+    """Read the rules of executions that this process has not met, in one query for all."""
+    unknown = {key: row for row in executions if (key := _rules_key(row)) not in _rules}
+    if not unknown:
+        return
+    if len(_rules) + len(unknown) > _RULES_KEPT:
+        _rules.clear()
+    versions = JobVersion.objects.in_bulk({version_id for version_id, _ in unknown})
+    for (version_id, strategy), row in unknown.items():
+        terms = terms_of(versions[version_id], strategy or None)
+        _rules[version_id, strategy] = Rules(
+            has_windows=row.job.job_type == "pipeline",
             validates=terms.validates,
             policy=terms.health,
         )
-    return _rules[key]
+
+
+def _rules_key(execution: Execution) -> tuple[int, str]:
+    return execution.version_id, execution.rollout.strategy if execution.rollout else ""
 
 
 def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:

@@ -14,9 +14,10 @@ from psycopg.types.json import Jsonb
 
 from agent.protocol import Frame
 from jobs.models import Job
-from live.push import announce, ring
+from live.push import ring
 from nodes.models import Node
-from rollouts.delivery import rules_of
+from rollouts.bells import announce_all
+from rollouts.delivery import load_rules, rules_of
 from rollouts.events import EventDraft, write_events
 from rollouts.models import Execution, HealthWindow, LogChunk, Result
 from rollouts.observation import (
@@ -54,6 +55,17 @@ _CASTS = {
     "stable_at": "timestamptz",
     "finished_at": "timestamptz",
 }
+# A batch reads many executions, so of the rows beside them only what is used.
+_LOADED = (
+    *(f.name for f in Execution._meta.concrete_fields),
+    "job__job_type",
+    "job__revision",
+    "rollout__strategy",
+    "rollout__revision",
+    "node__name",
+    "node__connection_state",
+    "node__revision",
+)
 _TEXTS = ("desired_state", "desired_message", "observed_state", "observed_message", "error_code")
 
 
@@ -128,7 +140,6 @@ def ingest(batch: Sequence[Incoming], now: datetime | None = None) -> Taken:
         store_subjects(subjects.values(), harvest.events, now)
         _store_harvest(harvest)
         up_to = _store_sequences(batch, nodes)
-        _announce_nodes(nodes, subjects.values())
     if harvest.dropped:
         logger.info("dropped reports: %s", dict(harvest.dropped))
     return Taken(up_to=up_to, dropped=harvest.dropped)
@@ -150,18 +161,20 @@ def _read(batch: Sequence[Incoming]) -> tuple[list[tuple[UUID, int, Report]], Co
 
 
 def load_subjects(execution_ids: Iterable[str | UUID]) -> dict[str, Subject]:
-    """Lock the executions' jobs, then the executions, each in order of their ids; three queries."""
+    """Lock the executions' jobs, then the executions, each in order of their ids; four queries."""
     ids = sorted({str(execution_id) for execution_id in execution_ids})
     if not ids:
         return {}
     jobs = set(Execution.objects.filter(pk__in=ids).values_list("job_id", flat=True))
     list(Job.objects.select_for_update(no_key=True).filter(pk__in=jobs).order_by("pk").values("pk"))
-    rows = (
+    rows = list(
         Execution.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("version", "job", "rollout", "node")
+        .select_related("job", "rollout", "node")
+        .only(*_LOADED)
         .filter(pk__in=ids)
         .order_by("pk")
     )
+    load_rules(rows)
     return {str(row.pk): Subject(row=row, facts=facts_of(row)) for row in rows}
 
 
@@ -246,18 +259,16 @@ def _wake(job_ids: set[UUID], now: datetime) -> None:
 
 
 def _announce(changed: Iterable[Subject]) -> None:
-    jobs: dict[UUID, int] = {}
-    rollouts: dict[UUID, int] = {}
+    bells: dict[tuple[str, UUID], int] = {}
     for subject in changed:
         row = subject.row
-        announce("execution", row.pk, row.revision + subject.steps)
-        jobs[row.job_id] = row.job.revision
+        bells["execution", row.pk] = row.revision + subject.steps
+        bells["job", row.job_id] = row.job.revision
         if row.rollout is not None:
-            rollouts[row.rollout.pk] = row.rollout.revision
-    for job_id, revision in jobs.items():
-        announce("job", job_id, revision)
-    for rollout_id, revision in rollouts.items():
-        announce("rollout", rollout_id, revision)
+            bells["rollout", row.rollout.pk] = row.rollout.revision
+        if subject.moved:
+            bells["node", row.node_id] = row.node.revision
+    announce_all(bells)
 
 
 # --- Folding -------------------------------------------------------------------------------------
@@ -358,7 +369,7 @@ def _lock_nodes(node_ids: set[UUID]) -> dict[UUID, Node]:
     rows = (
         Node.objects.select_for_update(no_key=True)
         .filter(pk__in=node_ids)
-        .only("id", "last_edge_seq_num", "connected_since", "revision")
+        .only("id", "last_edge_seq_num", "connected_since")
         .order_by("pk")
     )
     return {row.pk: row for row in rows}
@@ -383,8 +394,3 @@ def _store_sequences(batch: Sequence[Incoming], nodes: dict[UUID, Node]) -> dict
             [risen, [up_to[node_id] for node_id in risen]],
         )
     return up_to
-
-
-def _announce_nodes(nodes: dict[UUID, Node], subjects: Iterable[Subject]) -> None:
-    for node_id in {s.row.node_id for s in subjects if s.moved} & nodes.keys():
-        announce("node", node_id, nodes[node_id].revision)

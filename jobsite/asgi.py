@@ -1,6 +1,8 @@
 """HTTP, browsers' websockets, agents' websockets and the process's own lifespan."""
 
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -17,13 +19,15 @@ from live.consumers import LiveConsumer  # noqa: E402 - likewise
 from rollouts.gateway import agent_socket, lifespan  # noqa: E402 - likewise
 
 browser_sockets = AllowedHostsOriginValidator(
-    AuthMiddlewareStack(
-        URLRouter([path("ws/live/<slug:noun>/<str:pk>/", LiveConsumer.as_asgi())])
-    )
+    AuthMiddlewareStack(URLRouter([path("ws/live/<slug:noun>/<str:pk>/", LiveConsumer.as_asgi())]))
 )
 
 
-async def websocket(scope, receive, send):  # type: ignore[no-untyped-def]
+async def websocket(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
     """Agents come by their own path and key; everything else is a browser with a session."""
     if scope["path"] == "/agent/v1/session":
         await agent_socket(scope, receive, send)

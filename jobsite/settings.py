@@ -8,6 +8,8 @@ from pathlib import Path
 import environ
 from csp.constants import NONCE, NONE, SELF
 
+from jobsite.instance import read_instance
+
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA = Path(env.str("DATA", default=str(BASE_DIR / "var"))).resolve()
@@ -85,13 +87,18 @@ TEMPLATES = [
 ]
 
 # --- Truth: PostgreSQL -----------------------------------------------------------------------
+# The running instance says where its sockets are: a long data path moves them elsewhere.
+_running = read_instance(DATA).get("urls", {})
 DATABASE_URL = env.str(
-    "DATABASE_URL", default=f"postgresql://postgres@/app?host={DATA / 'run'}"
+    "DATABASE_URL",
+    default=_running.get("DATABASE_URL", f"postgresql://postgres@/app?host={DATA / 'run'}"),
 )
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
 DATABASES["default"].update(
     {
         "CONN_MAX_AGE": 0,
+        # A pooled connection that PostgreSQL's restart killed is replaced before it is used.
+        "CONN_HEALTH_CHECKS": True,
         "ATOMIC_REQUESTS": False,
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }
@@ -106,14 +113,17 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "pool": {
             "min_size": 1,
             "max_size": env.int("DATABASE_POOL", default=6),
-            "timeout": 10,
+            "timeout": env.float("DATABASE_POOL_TIMEOUT", default=10),
         },
     }
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Doorbell: Valkey or Redis ---------------------------------------------------------------
-REDIS_URL = env.str("REDIS_URL", default=f"unix://{DATA / 'run' / 'valkey.sock'}?db=0")
+REDIS_URL = env.str(
+    "REDIS_URL",
+    default=_running.get("REDIS_URL", f"unix://{DATA / 'run' / 'valkey.sock'}?db=0"),
+)
 
 
 def broker_url(redis_url: str) -> str:
@@ -177,7 +187,7 @@ SESSION_COOKIE_NAME = "__Host-session" if BEHIND_TLS else "session"
 CSRF_COOKIE_SECURE = BEHIND_TLS
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "access.views.csrf_failure"
-KNOX_TOKEN_MODEL = "access.ApiToken"
+KNOX_TOKEN_MODEL = "access.ApiToken"  # noqa: S105 - the name of a model
 # Its migrations would make a second, unused table of tokens beside access.ApiToken's.
 MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {

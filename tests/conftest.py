@@ -10,6 +10,8 @@ from tests.stack import TestStack, make_server_folder
 
 SERVERS = TestStack()
 
+pytest_plugins = ["tests.cast"]
+
 # The page tests drive a browser from the main thread, in which an event loop then runs.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
 

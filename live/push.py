@@ -39,6 +39,7 @@ def call_gateways() -> None:
 
 def _send_group(noun: str, pk: str, revision: int) -> None:
     layer = get_channel_layer()
+    assert layer is not None, "CHANNEL_LAYERS has a default"
     message = {"type": "announce", "noun": noun, "pk": pk, "revision": revision}
     with contextlib.suppress(*UNHEARD):
         async_to_sync(layer.group_send)(group_name(noun, pk), message)

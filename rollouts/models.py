@@ -281,9 +281,7 @@ class HealthWindow(models.Model):
 
     class Meta:
         ordering = ["number"]
-        constraints = [
-            models.UniqueConstraint(fields=["execution", "number"], name="window_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["execution", "number"], name="window_once")]
 
     def __str__(self) -> str:
         """Say which it is."""
@@ -325,9 +323,7 @@ class LogChunk(models.Model):
 
     class Meta:
         ordering = ["seq"]
-        constraints = [
-            models.UniqueConstraint(fields=["execution", "seq"], name="log_chunk_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["execution", "seq"], name="log_chunk_once")]
 
     def __str__(self) -> str:
         """Say which it is."""

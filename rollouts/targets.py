@@ -70,9 +70,11 @@ def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
     fit = FIT if terms.one_shot else ELIGIBLE
     rows = fetch(
         f"""
-        WITH matched AS (
-            SELECT n.id, {ring} AS ring, row_number() OVER (ORDER BY {order}) AS position
-            FROM nodes_node n WHERE {fit} AND {match} ORDER BY position {limit}
+        WITH sorted AS (
+            SELECT n.id, {ring} AS ring FROM nodes_node n WHERE {fit} AND {match}
+            ORDER BY {order} {limit}
+        ), matched AS (
+            SELECT id, ring, row_number() OVER () AS position FROM sorted
         ), frozen AS (
             INSERT INTO rollouts_rollouttarget (rollout_id, node_id, position, ring, wave, state)
             SELECT %s, m.id, m.position, m.ring, 0,
@@ -87,8 +89,8 @@ def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
         """,  # noqa: S608 - fragments are ours, values are parameters
         [
             *ring_params,
-            *order_params,
             *match_params,
+            *order_params,
             rollout.id,
             rollout.rollout_type != "restart",
             job.id,

@@ -158,7 +158,8 @@ def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:
 def _assignment(execution: Execution, now: datetime) -> Assignment:
     spec = JobSpec.model_validate(execution.version.spec)
     rules = rules_of(execution)
-    previous = execution.previous_id
+    # A revived execution waits for the newer one that failed in its place.
+    previous = execution.next_id or execution.previous_id
     return Assignment(
         execution_id=str(execution.pk),
         job_id=str(execution.job_id),

@@ -93,8 +93,9 @@ def replace_executions(
         FROM unnest(%s::uuid[]) AS node_id
         LEFT JOIN LATERAL (
             SELECT x.id, x.observed_state FROM rollouts_execution x
-            WHERE x.job_id = %s AND x.node_id = node_id ORDER BY x.created_at DESC, x.id DESC
-            LIMIT 1
+            WHERE x.job_id = %s AND x.node_id = node_id
+            -- A revived execution that is stopping now is older than the one that failed.
+            ORDER BY x.observed_state = 'stopping' DESC, x.created_at DESC, x.id DESC LIMIT 1
         ) previous ON TRUE
         RETURNING id
         """,

@@ -9,22 +9,13 @@ import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from agent import processes
 from agent.journal import Entry, Journal
-from agent.protocol import (
-    MAX_FRAME,
-    Assignment,
-    Frame,
-    Log,
-    ResultReport,
-    State,
-    WindowReport,
-    encode,
-)
+from agent.protocol import Assignment
+from agent.reports import Reports, failure, timestamp
 from agent.runners import script
 from agent.runners.base import GatedWork, Order, Outcome, Runner, Window, Work
 
@@ -49,8 +40,6 @@ CANNOT_START = frozenset(
 # Nor is work run again whose end is unknown, or that ran into a limit of its own.
 NEVER_AGAIN = CANNOT_START | {"agent_restarted", "execution_timeout"}
 RESTARTS_IN_VALIDATION = 5
-_LINES_PER_FRAME = 100
-_RESULT_LIMIT = MAX_FRAME - (64 << 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +69,6 @@ class Surroundings:
     runner_of: Callable[[str], Runner]
 
 
-def timestamp(seconds: float | None = None) -> str:
-    """Return a time (Unix, seconds; now by default) as RFC 3339 in UTC."""
-    moment = datetime.fromtimestamp(time.time() if seconds is None else seconds, UTC)
-    return moment.isoformat(timespec="milliseconds")
-
-
 class Execution:
     """Brings one execution to what is desired of it and says what is observed."""
 
@@ -110,7 +93,7 @@ class Execution:
         self._up_since: float | None = None
         # Ends in this life, and ends in a row without having been up for long.
         self._ends = self._failures = 0
-        self._pending_restarts = 0
+        self._reports = Reports(entry, around.journal)
 
     @property
     def is_one_shot(self) -> bool:
@@ -144,7 +127,7 @@ class Execution:
                 await self._live()
             except Exception as error:
                 log.exception("execution %s broke", self.entry.execution_id)
-                self._finish(_failed("agent_error", repr(error)))
+                self._finish(failure("agent_error", repr(error)))
             finally:
                 if holds_turn:
                     self._turn.release()
@@ -196,22 +179,20 @@ class Execution:
         same_boot = start["boot"] == self._around.boot
         if same_boot and folder and processes.is_alive(start["pid"], start["started"]):
             self._began = time.time() - processes.age(start["started"])
-            adopted = script.ScriptRunner().adopt(
-                self._order(), _Reporter(self), start["pid"], folder
-            )
+            adopted = script.ScriptRunner().adopt(self._order(), self, start["pid"], folder)
             outcome = await self._attend(adopted)
             return None if outcome.error_code == script.NEVER_BEGAN else outcome
         if same_boot:
             processes.kill_session(start["pid"], self.entry.execution_id)
         if folder:
             return script.left_behind(folder)
-        return _failed("agent_restarted", "the agent was restarted; how the work ended is unknown")
+        return failure("agent_restarted", "the agent was restarted; how the work ended is unknown")
 
     def _count_agent_restart(self) -> None:
         """Report the agent's own restart (domain.md 1.10: progress is never lost silently)."""
         self.entry.restarts += 1
-        self._pending_restarts += 1
-        self._observe(
+        self._reports.unseen_restarts += 1
+        self._reports.observe(
             "starting",
             message="The agent was restarted.",
             details={"restarted_at": timestamp(), "reason": "agent_restarted"},
@@ -220,16 +201,16 @@ class Execution:
     async def _once(self) -> Outcome:
         """Start the work and see it through."""
         if self.entry.phase != "starting":
-            self._observe("starting")
+            self._reports.observe("starting")
         self._began = time.time()
         self._up_since = None
         try:
             runner = self._around.runner_of(self.assignment.job_type)
-            work = await runner.start(self._order(), _Reporter(self))
+            work = await runner.start(self._order(), self)
         except script.CannotStartError as error:
-            return _failed(error.code, str(error))
+            return failure(error.code, str(error))
         except OSError as error:
-            return _failed("spawn_failed", str(error))
+            return failure("spawn_failed", str(error))
         return await self._attend(work)
 
     async def _attend(self, work: Work) -> Outcome:
@@ -246,7 +227,7 @@ class Execution:
         await journal.sync()
         if journal.has_no_room:
             await work.stop(0)
-            return _failed("disk_full", "the journal has no room, so nothing may start")
+            return failure("disk_full", "the journal has no room, so nothing may start")
         if gated and not self._halt.is_set():
             gated.release()
         ended = asyncio.create_task(work.wait())
@@ -257,7 +238,7 @@ class Execution:
 
     async def _stop_work(self, work: Work) -> None:
         if not self._closing:
-            self._observe("stopping")
+            self._reports.observe("stopping")
         await work.stop(self._around.timing.grace)
 
     # --- Restarts --------------------------------------------------------------------------
@@ -293,12 +274,12 @@ class Execution:
     async def _wait_for_restart(self, outcome: Outcome) -> None:
         delay = self._around.timing.delay(self._failures)
         self.entry.restarts += 1
-        self._pending_restarts += 1
+        self._reports.unseen_restarts += 1
         self.entry.start = None
         how = outcome.error_code or outcome.status
         if outcome.exit_code is not None:
             how = f"exit code {outcome.exit_code}"
-        self._observe(
+        self._reports.observe(
             "starting",
             message=f"It ended ({how}); the next start is in {delay:g} s.",
             error_code=outcome.error_code,
@@ -310,82 +291,37 @@ class Execution:
             step = min(left, self.assignment.interval)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._halt.wait(), step)
-            if step < left and not self._halt.is_set():
-                self._report_no_process(since)
-
-    def _report_no_process(self, since: float) -> None:
-        if self.is_one_shot:
-            return
-        self._report_window(
-            WindowReport(
-                execution_id=self.entry.execution_id,
-                number=0,
-                started_at=timestamp(since),
-                ended_at=timestamp(),
-                process_alive=False,
-            )
-        )
+            if step < left and not self._halt.is_set() and not self.is_one_shot:
+                self._reports.no_process(since)
 
     # --- The end ---------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome | None) -> None:
         # An end that the restart policy would not have left at that gives way to the stop.
-        cancelled = (
-            outcome is None
-            or outcome.status == "cancelled"
-            or (self._halt.is_set() and self._goes_on(outcome))
-        )
-        if self._closing and self.entry.desired_state == "running" and cancelled:
-            if not self.is_one_shot or outcome is None:
-                # Its assignment stays, so that it goes on at the next start.
-                if outcome is not None:
-                    self._around.journal.record(entry=self.entry)
-                return
-            outcome = _failed("agent_stopped", "the agent was stopped while it ran")
-            cancelled = False
+        settled = outcome is not None and outcome.status != "cancelled"
+        if settled and self._halt.is_set() and outcome is not None and self._goes_on(outcome):
+            settled, outcome = False, None
         self.entry.start = None
-        if cancelled:
-            self._end("stopped", outcome)
-        else:
-            assert outcome is not None
+        if not settled and self._closing and self.entry.desired_state == "running":
+            if outcome is None or not self.is_one_shot:
+                # Its assignment stays, so that it goes on at the next start.
+                self._around.journal.record(entry=self.entry)
+                return
+            outcome = failure("agent_stopped", "the agent was stopped while it ran")
+            settled = True
+        if settled and outcome is not None:
             self._end("completed" if outcome.status == "completed" else "failed", outcome)
-        self._clear()
-
-    def _end(self, state: str, outcome: Outcome | None) -> None:
-        error_code = outcome.error_code if outcome else ""
-        message = (outcome.error if outcome else "").strip().partition("\n")[0][:1000]
-        frames: list[Frame] = [self._state(state, message=message, error_code=error_code)]
-        if self.is_one_shot or state != "stopped":
-            outcome = outcome or Outcome(status="cancelled", exit_code=None)
-            frames.append(self._result(outcome))
-        self.entry.phase = state
-        self._around.journal.record(frames, entry=self.entry)
-
-    def _result(self, outcome: Outcome) -> ResultReport:
-        now = time.time()
-        result = ResultReport(
-            execution_id=self.entry.execution_id,
-            status=outcome.status,
-            attempt=self.entry.attempt,
-            output=_clean(outcome.output),
-            error=_clean(outcome.error),
-            error_code=outcome.error_code,
-            exit_code=None if outcome.status == "timeout" else outcome.exit_code,
-            changed=outcome.changed,
-            data=outcome.data,
-            truncated=outcome.output_truncated,
-            started_at=timestamp(self._began),
-            completed_at=timestamp(now),
-            duration_ms=max(0, round(1000 * (now - self._began))),
-        )
-        return fit(result)
-
-    def _clear(self) -> None:
-        """Remove the folders of a one-shot; what runs long may be resurrected and keeps its own."""
+        else:
+            self._end("stopped", outcome or Outcome(status="cancelled", exit_code=None))
         if self.is_one_shot:
+            # What runs long may be resurrected, and keeps its folder.
             shutil.rmtree(self._order().workdir.parent, ignore_errors=True)
 
-    # --- Reports ---------------------------------------------------------------------------
+    def _end(self, state: str, outcome: Outcome) -> None:
+        with_result = self.is_one_shot or state != "stopped"
+        self._reports.end(state, outcome, self._began, with_result=with_result)
+
+    # --- For runners ---------------------------------------------------------------------------
 
     def _order(self) -> Order:
         workdir = self._around.folder / self.entry.execution_id / "work"
@@ -407,110 +343,23 @@ class Execution:
             timeout=self.assignment.execution_timeout,
         )
 
-    def report_up(self) -> None:
+    def up(self) -> None:
         """Say that its process or pipeline is up."""
         self._up_since = time.monotonic()
         state = "validating" if self.assignment.validates else "running"
         if self.entry.phase != state and not self._halt.is_set():
-            self._observe(state)
-
-    def report_window(self, window: Window) -> None:
-        """Report the numbers of one interval."""
-        self.entry.may_be_stable = self.entry.may_be_stable or window.process_alive
-        self._report_window(
-            WindowReport(
-                execution_id=self.entry.execution_id,
-                number=0,
-                started_at=timestamp(window.started_at.timestamp()),
-                ended_at=timestamp(window.ended_at.timestamp()),
-                messages_in=window.messages_in,
-                messages_ok=window.messages_ok,
-                errors=window.errors,
-                processor_errors=window.processor_errors,
-                output_errors=window.output_errors,
-                process_alive=window.process_alive,
-                restarts=window.restarts,
-                cpu_percent=window.cpu,
-                rss_bytes=window.rss,
-                last_error=_clean(window.last_error),
-            )
-        )
-
-    def _report_window(self, window: WindowReport) -> None:
-        self.entry.windows += 1
-        restarts, self._pending_restarts = window.restarts + self._pending_restarts, 0
-        numbered = replace(window, number=self.entry.windows, restarts=restarts)
-        self._around.journal.record([numbered], lazy=True)
-
-    def report_log(self, stream: str, lines: list[str]) -> None:
-        """Report what it wrote."""
-        for first in range(0, len(lines), _LINES_PER_FRAME):
-            self.entry.logs += 1
-            frame = Log(
-                execution_id=self.entry.execution_id,
-                number=self.entry.logs,
-                stream=stream,
-                lines=[_clean(line) for line in lines[first : first + _LINES_PER_FRAME]],
-                at=timestamp(),
-            )
-            self._around.journal.record([frame], lazy=True)
-
-    def _observe(self, state: str, **fields: Any) -> None:  # noqa: ANN401 - members of State
-        self.entry.phase = state
-        self._around.journal.record([self._state(state, **fields)], entry=self.entry)
-
-    def _state(self, state: str, **fields: Any) -> State:  # noqa: ANN401 - members of State
-        return State(
-            execution_id=self.entry.execution_id,
-            observed_state=state,
-            attempt=self.entry.attempt,
-            restarts=self.entry.restarts,
-            at=timestamp(),
-            **fields,
-        )
-
-
-class _Reporter:
-    """What a runner sees of its execution."""
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-
-    def up(self) -> None:
-        """Say that the process or pipeline is up."""
-        self._execution.report_up()
+            self._reports.observe(state)
 
     def window(self, w: Window) -> None:
-        """Hand over the numbers of one health interval."""
-        self._execution.report_window(w)
+        """Report the numbers of one interval."""
+        self.entry.may_be_stable = self.entry.may_be_stable or w.process_alive
+        self._reports.window(w)
 
     def log(self, stream: str, lines: list[str]) -> None:
-        """Hand over lines for the log of the execution."""
-        self._execution.report_log(stream, lines)
-
-
-def fit(result: ResultReport) -> ResultReport:
-    """Return a result that fits into one frame: text that grows in JSON loses its beginning."""
-    while len(encode(result)) > _RESULT_LIMIT:
-        result = replace(
-            result,
-            output=result.output[len(result.output) // 4 + 1 :],
-            error=result.error[len(result.error) // 4 + 1 :],
-            truncated=True,
-            data=result.data if len(repr(result.data)) < 1 << 20 else None,
-        )
-    return result
+        """Report what it wrote."""
+        self._reports.log(stream, lines)
 
 
 async def _reached(task: asyncio.Task[Outcome]) -> bool:
     await asyncio.wait({task})
     return True
-
-
-def _failed(code: str, error: str) -> Outcome:
-    return Outcome(status="failed", exit_code=None, error_code=code, error=error)
-
-
-def _clean(text: str) -> str:
-    """Return the text without NUL, which no database text may hold."""
-    return text.replace("\0", "\ufffd")

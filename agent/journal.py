@@ -377,7 +377,7 @@ class Journal:
             seq=mark.seq,
             execution_id=execution_id,
             number=mark.number,
-            stream="agent",
+            stream="system",
             lines=[line],
         )
         text = encode(frame).encode()

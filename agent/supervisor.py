@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from agent import processes
-from agent.execution import Execution, Surroundings, Timing, timestamp
+from agent.execution import Execution, Surroundings, Timing
 from agent.journal import Entry, Journal
 from agent.protocol import Ack, Assignment, Desired, ResultReport, State, to_assignment
+from agent.reports import timestamp
 from agent.runners.base import Runner
 from agent.runners.script import CannotStartError, ScriptRunner
 from agent.verify import AssignmentRefusedError, Verifier

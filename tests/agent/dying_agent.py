@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agent.__main__ import main
 from agent.execution import Execution
+from agent.reports import Reports
 from agent.runners.script import ScriptRunner, ScriptWork
 from agent.supervisor import Supervisor
 
@@ -20,8 +21,8 @@ POINTS = {
     "started_not_journalled": (Execution, "_attend", False),
     "start_journalled": (ScriptWork, "release", False),
     "released": (ScriptWork, "release", True),
-    "ended_not_reported": (Execution, "_finish", False),
-    "end_journalled": (Execution, "_clear", False),
+    "ended_not_reported": (Reports, "end", False),
+    "end_journalled": (Reports, "end", True),
 }
 
 

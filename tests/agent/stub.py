@@ -16,7 +16,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 from agent import keys, protocol
-from agent.execution import timestamp
+from agent.reports import timestamp
 from tests.waiting import wait_until
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import keys, protocol
-from agent.execution import timestamp
+from agent.reports import timestamp
 from tests.agent.nodes import await_no_process
 from tests.waiting import wait_until
 

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 import pytest
 
 from agent import keys, protocol
-from agent.execution import Timing, fit
+from agent.execution import Timing
 from agent.journal import Journal
 from agent.processes import boot_id
 from agent.protocol import ResultReport
+from agent.reports import fit
 from agent.runners.base import Window
 from agent.runners.script import ScriptRunner
 from agent.supervisor import Runners, Supervisor

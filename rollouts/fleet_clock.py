@@ -129,7 +129,7 @@ class FleetClock(ABC):
         node.execution = run
         self.targets.release(node)
         self.say("execution.created", run.id, new_state="pending", wave=wave, node=node.name)
-        self._set_alarm(node, run.id, run.clock)
+        self._set_alarm(node, run.id, clock)
         if node.script.pickup is not None:
             self.at(node.script.pickup, "take_up", node.name, run.id)
 

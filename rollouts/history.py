@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from rollouts.states import ObservedState, PauseReason, RolloutState, TargetState
+from rollouts.states import FINISHED_ROLLOUT, ObservedState, PauseReason, RolloutState, TargetState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +103,15 @@ class _Replay:
         self.buckets[target] += 1
         self.nodes[name] = replace(node, target=target)
 
+    def settle(self, name: str, node: NodePast) -> None:
+        """Move a released node to its end as soon as its execution has told it (domain.md 1.7).
+
+        After the end of the rollout nothing is counted any more (X68).
+        """
+        end = TargetState.UPDATED if node.is_stable else _ENDS.get(node.observed)
+        if end and node.target is TargetState.RELEASED and self.past.state not in FINISHED_ROLLOUT:
+            self.move(name, end)
+
     def result(self) -> RolloutPast:
         """Return what is known, counted."""
         in_bucket = self.buckets
@@ -121,6 +130,12 @@ class _Replay:
         )
 
 
+_ENDS: dict[str, TargetState] = {
+    ObservedState.COMPLETED: TargetState.UPDATED,
+    ObservedState.FAILED: TargetState.FAILED,
+    ObservedState.LOST: TargetState.FAILED,
+    ObservedState.STOPPED: TargetState.STOPPED,
+}
 _NOT_TAKEN_FROM_THE_LIST = frozenset({TargetState.REMAINING, TargetState.LEFT})
 
 
@@ -131,6 +146,17 @@ def _text(event: PastEvent, key: str) -> str:
 def _number(event: PastEvent, key: str) -> int:
     value = event.details.get(key)
     return value if isinstance(value, int) else 0
+
+
+def _texts(event: PastEvent, key: str) -> list[str]:
+    value = event.details.get(key)
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _names(event: PastEvent) -> tuple[list[str], int]:
+    """Return the nodes that an event names, and how many more it only counts."""
+    names = _texts(event, "nodes") or [_text(event, "node")]
+    return names, max(0, _number(event, "count") - len(names))
 
 
 def _started(replay: _Replay, event: PastEvent) -> None:
@@ -151,7 +177,7 @@ def _started(replay: _Replay, event: PastEvent) -> None:
 def _wave_opened(replay: _Replay, event: PastEvent) -> None:
     wave = _number(event, "wave")
     replay.waves[wave] += _number(event, "size")
-    waves = max(replay.past.total_waves, wave)
+    waves = _number(event, "total_waves") or max(replay.past.total_waves, wave)
     # A canary wave that is filled again ends a pause that awaited its promotion.
     replay.change(current_wave=wave, total_waves=waves, state=RolloutState.ACTIVE, pause_reason="")
 
@@ -197,9 +223,10 @@ def _observed(replay: _Replay, event: PastEvent) -> None:
     node = replay.nodes.get(name)
     if node and node.observed and node.execution == event.execution:
         state, stable = _text(event, "new_state"), bool(event.details.get("stable"))
-        replay.nodes[name] = replace(
+        replay.nodes[name] = node = replace(
             node, observed=state or node.observed, is_stable=node.is_stable or stable
         )
+        replay.settle(name, node)
 
 
 def _stable(replay: _Replay, event: PastEvent) -> None:
@@ -207,7 +234,8 @@ def _stable(replay: _Replay, event: PastEvent) -> None:
     node = replay.nodes.get(name)
     if node and node.execution == event.execution:
         state = _text(event, "new_state") or node.observed
-        replay.nodes[name] = replace(node, observed=state, is_stable=True)
+        replay.nodes[name] = node = replace(node, observed=state, is_stable=True)
+        replay.settle(name, node)
 
 
 def _resurrected(replay: _Replay, event: PastEvent) -> None:
@@ -216,26 +244,31 @@ def _resurrected(replay: _Replay, event: PastEvent) -> None:
 
 
 def _deferred(replay: _Replay, event: PastEvent) -> None:
-    replay.move(_text(event, "node"), TargetState.DEFERRED)
+    names, unnamed = _names(event)
+    for name in names:
+        replay.move(name, TargetState.DEFERRED)
+    replay.buckets[TargetState.DEFERRED] += unnamed
 
 
 def _joined(replay: _Replay, event: PastEvent) -> None:
-    """Count a new node; a deferred one that came back was in the total all along."""
-    name = _text(event, "node")
-    node = replay.nodes.get(name)
-    if node is None or node.target is TargetState.LEFT:
-        replay.change(total_nodes=replay.past.total_nodes + 1)
-    replay.move(name, TargetState.REMAINING)
+    """Count new nodes; a deferred one that came back was in the total all along."""
+    names, added = _names(event)
+    for name in names:
+        node = replay.nodes.get(name)
+        added += node is None or node.target is TargetState.LEFT
+        replay.move(name, TargetState.REMAINING)
+    replay.change(total_nodes=replay.past.total_nodes + added)
 
 
 def _left(replay: _Replay, event: PastEvent) -> None:
-    """Take a node out of the total; `old_state` tells where one stood that nothing was told of."""
-    name = _text(event, "node")
-    if name not in replay.nodes:
-        known = TargetState(_text(event, "old_state") or TargetState.REMAINING)
-        replay.nodes[name] = NodePast(target=known)
-    replay.move(name, TargetState.LEFT)
-    replay.change(total_nodes=replay.past.total_nodes - 1)
+    """Take nodes out of the total; `states` tells where they stood if nothing was told of them."""
+    names, unnamed = _names(event)
+    states = _texts(event, "states") or [_text(event, "old_state")] * len(names)
+    for name, state in zip(names, states, strict=False):
+        if name not in replay.nodes:
+            replay.nodes[name] = NodePast(target=TargetState(state or TargetState.REMAINING))
+        replay.move(name, TargetState.LEFT)
+    replay.change(total_nodes=replay.past.total_nodes - len(names) - unnamed)
 
 
 def _settled(replay: _Replay, event: PastEvent) -> None:

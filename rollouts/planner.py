@@ -214,21 +214,6 @@ def wave_sizes(
     return tuple(sizes)
 
 
-def total_waves(current_wave: int, remaining: int, total_nodes: int, policy: Policy) -> int:
-    """Return how many waves there will have been: current + ceil(remaining / W) (domain.md X04).
-
-    >>> total_waves(2, 5, 25, Policy(strategy=Strategy.ROLLING, max_parallel=10))
-    4
-    """
-    if policy.strategy is Strategy.IMMEDIATE:
-        return 1
-    ahead = remaining
-    if policy.strategy is Strategy.CANARY and current_wave == 0:
-        ahead -= canary_size(total_nodes, policy)
-        current_wave = 1 if remaining else 0
-    return current_wave + max(0, -(-ahead // wave_size(total_nodes, policy.max_parallel)))
-
-
 def failure_limit_crossed(snapshot: Snapshot) -> str:
     """Return which limit the failures are strictly above, or "" (domain.md 1.7, exact).
 

@@ -234,6 +234,16 @@ class Simulation(FleetClock):
         )
         self._job(JobState.DEPLOYING)
 
+    def _waves_after(self, chosen: list[VirtualNode]) -> int:
+        if self.policy.strategy is Strategy.IMMEDIATE:
+            return 1
+        taken = {node.name for node in chosen}
+        rest = [node.script.ring for name, node in self.targets.queue.items() if name not in taken]
+        rings = tuple(rest.count(ring) for ring in dict.fromkeys(rest))
+        policy = replace(self.policy, strategy=Strategy.ROLLING)
+        in_rings = rings if self.scenario.has_rings else ()
+        return len(wave_sizes(self.targets.total, len(rest), policy, in_rings))
+
     def _rings(self) -> tuple[int, ...]:
         if not self.scenario.has_rings:
             return ()
@@ -282,7 +292,13 @@ class Simulation(FleetClock):
         for node in () if action.canary else passed:
             self.defer(node)
         self.targets.open(action.number)
-        self.say("wave.opened", wave=action.number, size=len(chosen), canary=action.canary)
+        self.say(
+            "wave.opened",
+            wave=action.number,
+            size=len(chosen),
+            canary=action.canary,
+            total_waves=action.number + self._waves_after(chosen),
+        )
         for node in chosen:
             self.start_execution(node, action.number)
 

@@ -180,6 +180,41 @@ def test_nodes_come_and_go():
     assert (end.updated_nodes, end.remaining_nodes) == (0, 4)
 
 
+def test_nodes_that_are_only_counted_are_counted():
+    """An event about a set names a hundred nodes at most."""
+    events = log(
+        ("rollout.started", {**STARTED[1], "total_nodes": 20, "updated_nodes": 0}),
+        ("node.deferred", {"nodes": ["a", "b"], "count": 5}),
+        ("node.joined", {"nodes": ["c"], "count": 3}),
+        ("node.left", {"nodes": ["a", "d"], "states": ["deferred", "current"], "count": 4}),
+    )
+    assert fold(events, until=2).deferred_nodes == 5
+    assert fold(events, until=3).total_nodes == 23
+    end = fold(events)
+    assert (end.total_nodes, end.deferred_nodes, end.nodes["a"].target) == (19, 4, "left")
+
+
+@pytest.mark.parametrize(
+    ("observations", "target"),
+    [
+        ([observed("running", stable=True)], "updated"),
+        ([observed("running", stable=True), observed("failed")], "updated"),
+        ([observed("completed")], "updated"),
+        ([observed("validating"), observed("failed")], "failed"),
+        ([observed("lost")], "failed"),
+        ([observed("stopped")], "stopped"),
+        ([observed("running")], "released"),
+        ([("rollout.halted", {"rule": "x"}), observed("failed")], "released"),
+    ],
+)
+def test_a_node_is_settled_by_what_its_execution_told_until_the_rollout_ends(observations, target):
+    assert fold(log(STARTED, CREATED, *observations)).nodes["a"].target == target
+
+
+def test_a_wave_says_how_many_there_will_be():
+    assert fold(log(STARTED, ("wave.opened", {"wave": 1, "total_waves": 2}))).total_waves == 2
+
+
 def test_a_wave_that_is_filled_again_grows_and_more_waves_than_planned_are_counted():
     past = fold(
         log(

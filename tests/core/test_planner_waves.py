@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollouts.planner import Policy, canary_size, total_waves, wave_size, wave_sizes
+from rollouts.planner import Policy, canary_size, wave_size, wave_sizes
 from rollouts.states import Strategy
 
 
@@ -38,8 +38,6 @@ TABLE = [
 @pytest.mark.parametrize(("nodes", "policy", "sizes"), TABLE)
 def test_the_wave_table(nodes, policy, sizes):
     assert wave_sizes(nodes, nodes, policy) == sizes
-    if nodes:
-        assert total_waves(0, nodes, nodes, policy) == len(sizes)
 
 
 def test_waves_are_made_of_what_must_change_and_sized_by_all_nodes():
@@ -56,25 +54,6 @@ def test_rings_are_never_mixed_and_each_rounds_up_for_itself():
 def test_canaries_are_the_first_of_the_order_whatever_their_ring():
     assert wave_sizes(10, 10, canary(30, canary_count=3), rings=(2, 8)) == (3, 3, 3, 1)
     assert wave_sizes(10, 10, canary(30, canary_count=1), rings=(2, 8)) == (1, 1, 3, 3, 2)
-
-
-@pytest.mark.parametrize(
-    ("current", "remaining", "nodes", "policy", "waves"),
-    [
-        (2, 5, 25, rolling(10), 4),
-        (2, 6, 25, rolling(10), 4),
-        (2, 7, 25, rolling(10), 5),
-        (3, 0, 25, rolling(10), 3),
-        (1, 18, 20, canary(25, canary_count=2), 5),
-        (0, 1, 20, canary(25, canary_count=2), 1),
-        (0, 0, 20, canary(25, canary_count=2), 0),
-        (0, 7, 20, Policy(), 1),
-    ],
-)
-def test_total_waves_are_those_there_were_and_those_the_list_still_makes(
-    current, remaining, nodes, policy, waves
-):
-    assert total_waves(current, remaining, nodes, policy) == waves
 
 
 @given(st.integers(1, 200_000), st.integers(1, 100))

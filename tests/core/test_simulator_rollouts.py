@@ -73,7 +73,8 @@ def test_a_rolling_rollout_goes_wave_by_wave_to_its_end():
 
 def test_an_immediate_rollout_is_one_wave_and_waits_for_no_windows():
     ran = play(Policy())
-    assert told(ran, "wave.opened") == [{"wave": 0, "size": 8, "canary": False}]
+    (opened,) = told(ran, "wave.opened")
+    assert opened == {"wave": 0, "size": 8, "canary": False, "total_waves": 1}
     assert seconds_of(ran, "rollout.completed") == [3]
 
 
@@ -449,6 +450,7 @@ def test_rings_are_finished_one_after_the_other():
     nodes = fleet(8, {n: {"ring": 1 if n < 3 else 2} for n in range(8)})
     ran = play(replace(ROLLING, max_parallel=50), nodes, has_rings=True)
     assert [d["size"] for d in told(ran, "wave.opened")] == [3, 4, 1]
+    assert [d["total_waves"] for d in told(ran, "wave.opened")] == [3, 3, 3]
     assert told(ran, "rollout.started")[0]["total_waves"] == 3
 
 

@@ -14,6 +14,8 @@ from psycopg.types.json import Jsonb
 from live.push import announce
 
 _CLOCK = 1
+# What a page shows of a node's use need not follow every flicker.
+NOTABLE_PERCENT = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,28 @@ class Vitals:
 
     resources: Mapping[str, Any]
     conditions: list[Any]
+
+
+def is_notable(old: Vitals | None, new: Vitals) -> bool:
+    """Say whether a heartbeat says enough that is new to be written.
+
+    >>> calm = Vitals(resources={"cpu_percent": 10.0}, conditions=[])
+    >>> is_notable(calm, Vitals(resources={"cpu_percent": 14.0}, conditions=[]))
+    False
+    """
+    if old is None or old.conditions != new.conditions:
+        return True
+    if old.resources.keys() != new.resources.keys():
+        return True
+    return any(_differs(name, old.resources[name], new.resources[name]) for name in new.resources)
+
+
+def _differs(name: str, old: object, new: object) -> bool:
+    if not (isinstance(old, int | float) and isinstance(new, int | float)):
+        return old != new
+    if name.endswith("_percent"):
+        return abs(new - old) >= NOTABLE_PERCENT
+    return abs(new - old) * 100 >= NOTABLE_PERCENT * max(abs(old), abs(new), 1)
 
 
 def record_presence(

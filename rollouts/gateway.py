@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
 from live.push import group_name
-from nodes.presence import Vitals, record_presence, record_vitals, tick_ingest_clock
+from nodes.presence import Vitals, is_notable, record_presence, record_vitals, tick_ingest_clock
 from nodes.services import record_facts
 from rollouts.delivery import BATCH, Order, undelivered
 from rollouts.ingest import Incoming, Taken, ingest
@@ -70,6 +70,7 @@ class Gateway:
         self._bell = asyncio.Event()
         self._seen: dict[UUID, datetime] = {}
         self._vitals: dict[UUID, Vitals] = {}
+        self._written: dict[UUID, Vitals] = {}
         self._threads = {
             name: ThreadPoolExecutor(1, thread_name_prefix=f"gateway-{name}")
             for name in ("ingest", "talk", "sweep")
@@ -324,8 +325,12 @@ class Gateway:
                 session.end()
 
     async def _flush_vitals(self) -> None:
-        vitals, self._vitals = self._vitals, {}
-        await self._run("talk", partial(record_vitals, vitals))
+        said, self._vitals = self._vitals, {}
+        news = {pk: new for pk, new in said.items() if is_notable(self._written.get(pk), new)}
+        await self._run("talk", partial(record_vitals, news))
+        self._written = {
+            pk: vitals for pk, vitals in (self._written | news).items() if pk in self.sessions
+        }
 
     async def _sweep(self) -> None:
         await self._run("sweep", sweep)

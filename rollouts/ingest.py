@@ -2,27 +2,21 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
-from psycopg.types.json import Jsonb
 
 from agent.protocol import Frame
-from jobs.models import Job
-from live.push import ring
 from nodes.models import Node
-from rollouts.bells import announce_all
-from rollouts.delivery import load_rules, rules_of
-from rollouts.events import EventDraft, write_events
+from rollouts.delivery import rules_of
+from rollouts.events import EventDraft
 from rollouts.models import Execution, HealthWindow, LogChunk, Result
 from rollouts.observation import (
     Change,
-    Facts,
     apply_ack,
     apply_result,
     apply_state,
@@ -41,32 +35,9 @@ from rollouts.reports import (
     read_report,
 )
 from rollouts.sets import change
-from rollouts.states import STARTED
+from rollouts.subjects import Subject, draft_event, load_subjects, store_subjects
 
 logger = logging.getLogger(__name__)
-
-FACTS = tuple(f.name for f in fields(Facts))
-_CASTS = {
-    "details": "jsonb",
-    "last_window_at": "timestamptz",
-    "validating_at": "timestamptz",
-    "deadline_at": "timestamptz",
-    "deadline_cap_at": "timestamptz",
-    "stable_at": "timestamptz",
-    "finished_at": "timestamptz",
-}
-# A batch reads many executions, so of the rows beside them only what is used.
-_LOADED = (
-    *(f.name for f in Execution._meta.concrete_fields),
-    "job__job_type",
-    "job__revision",
-    "rollout__strategy",
-    "rollout__revision",
-    "node__name",
-    "node__connection_state",
-    "node__revision",
-)
-_TEXTS = ("desired_state", "desired_message", "observed_state", "observed_message", "error_code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +54,6 @@ class Taken:
 
     up_to: dict[UUID, int]
     dropped: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(slots=True)
-class Subject:
-    """One execution while reports are folded into it."""
-
-    row: Execution
-    facts: Facts
-    # Steps taken: each raises the revision by one.
-    steps: int = 0
-    moved: bool = False
-
-    def take(self, new: Change | None) -> Change | None:
-        """Put a change in place; return it if it moved the state."""
-        if new is None:
-            return None
-        self.facts = new.facts
-        self.steps += 1
-        self.moved = self.moved or new.moved
-        return new if new.moved else None
 
 
 @dataclass(slots=True)
@@ -157,120 +108,6 @@ def _read(batch: Sequence[Incoming]) -> tuple[list[tuple[UUID, int, Report]], Co
     return reports, bad
 
 
-# --- Loading and storing executions: shared with the judge of clocks and silence -----------------
-
-
-def load_subjects(execution_ids: Iterable[str | UUID]) -> dict[str, Subject]:
-    """Lock the executions' jobs, then the executions, each in order of their ids; four queries."""
-    ids = sorted({str(execution_id) for execution_id in execution_ids})
-    if not ids:
-        return {}
-    jobs = set(Execution.objects.filter(pk__in=ids).values_list("job_id", flat=True))
-    list(Job.objects.select_for_update(no_key=True).filter(pk__in=jobs).order_by("pk").values("pk"))
-    rows = list(
-        Execution.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("job", "rollout", "node")
-        .only(*_LOADED)
-        .filter(pk__in=ids)
-        .order_by("pk")
-    )
-    load_rules(rows)
-    return {str(row.pk): Subject(row=row, facts=facts_of(row)) for row in rows}
-
-
-def facts_of(row: Execution) -> Facts:
-    """Return the part of an execution that reports may change."""
-    return Facts(**{name: getattr(row, name) for name in FACTS})
-
-
-def draft_event(subject: Subject, old: Facts, now: datetime) -> EventDraft:
-    """Return the event of one step of an execution from its facts before (law 4)."""
-    row, new = subject.row, subject.facts
-    became_stable = new.stable_at is not None and old.stable_at is None
-    details: dict[str, Any] = {
-        "old_state": old.observed_state,
-        "new_state": new.observed_state,
-        "wave": row.rollout_wave,
-        "node": row.node.name,
-        "restarts": new.restarts,
-        "stable": new.stable_at is not None,
-    }
-    if new.error_code:
-        details["error_code"] = new.error_code
-    if new.desired_state != old.desired_state:
-        details["desired_state"] = new.desired_state
-    return EventDraft(
-        job_id=row.job_id,
-        namespace=row.namespace,
-        job_version=row.job_version,
-        rollout_id=row.rollout_id,
-        execution_id=row.pk,
-        node_id=row.node_id,
-        kind="execution.stable" if became_stable else "execution.observed",
-        message=new.observed_message or f"{old.observed_state} to {new.observed_state}",
-        at=now,
-        details=details,
-    )
-
-
-def store_subjects(subjects: Iterable[Subject], events: list[EventDraft], now: datetime) -> None:
-    """Write changed executions and events, wake the jobs that moved, announce each row once."""
-    changed = [subject for subject in subjects if subject.steps]
-    # One live execution for each job and node: those that end make room for those that begin.
-    ending = [s for s in changed if s.facts.observed_state not in STARTED]
-    beginning = [s for s in changed if s.facts.observed_state in STARTED]
-    for group in (ending, beginning):
-        if group:
-            _update(group, now)
-    write_events(events)
-    _wake({s.row.job_id for s in changed if s.moved}, now)
-    _announce(changed)
-
-
-def _update(group: Sequence[Subject], now: datetime) -> None:
-    columns: list[object] = [[s.row.pk for s in group], [s.steps for s in group]]
-    for name in FACTS:
-        values = [getattr(s.facts, name) for s in group]
-        columns.append([Jsonb(dict(v)) for v in values] if name == "details" else values)
-    types = [_CASTS.get(name, "text" if name in _TEXTS else "integer") + "[]" for name in FACTS]
-    change(
-        f"""
-        UPDATE rollouts_execution e SET updated_at = %s, revision = e.revision + u.steps,
-            {", ".join(f"{name} = u.{name}" for name in FACTS)}
-        FROM unnest(%s::uuid[], %s::integer[], {", ".join(f"%s::{t}" for t in types)})
-            AS u(id, steps, {", ".join(FACTS)})
-        WHERE e.id = u.id
-        """,  # noqa: S608 - names of our own columns, values are parameters
-        [now, *columns],
-    )
-
-
-def _wake(job_ids: set[UUID], now: datetime) -> None:
-    """Make the scheduler look at these jobs: the row says so, the bell only makes it sooner."""
-    if not job_ids:
-        return
-    change(
-        "UPDATE jobs_job SET reconcile_due_at = least(coalesce(reconcile_due_at, %s), %s) "
-        "WHERE id = ANY(%s)",
-        [now, now, sorted(job_ids)],
-    )
-    for job_id in sorted(job_ids):
-        ring("rollouts.reconcile_job", str(job_id))
-
-
-def _announce(changed: Iterable[Subject]) -> None:
-    bells: dict[tuple[str, UUID], int] = {}
-    for subject in changed:
-        row = subject.row
-        bells["execution", row.pk] = row.revision + subject.steps
-        bells["job", row.job_id] = row.job.revision
-        if row.rollout is not None:
-            bells["rollout", row.rollout.pk] = row.rollout.revision
-        if subject.moved:
-            bells["node", row.node_id] = row.node.revision
-    announce_all(bells)
-
-
 # --- Folding -------------------------------------------------------------------------------------
 
 
@@ -291,8 +128,10 @@ def _fold(subject: Subject, report: Report, node: Node, harvest: Harvest, now: d
                 harvest.windows.append(_window_row(subject.row, report, healthy, late, reason))
             moved = subject.take(told)
         case LogSeen():
+            subject.has_more = True
             harvest.logs.append(_log_row(subject.row, report, now))
         case ResultSeen():
+            subject.has_more = True
             harvest.results.setdefault(subject.row.pk, _result_row(subject.row, report))
             moved = subject.take(apply_result(old, rules, report, now))
     if moved is not None:

@@ -12,9 +12,9 @@ from nodes.states import ConnectionState
 from rollouts.clocks import apply_deadline, apply_silence, missed_windows
 from rollouts.delivery import rules_of
 from rollouts.events import EventDraft
-from rollouts.ingest import Subject, draft_event, load_subjects, store_subjects
 from rollouts.observation import Change, fail
 from rollouts.states import ObservedState
+from rollouts.subjects import Subject, draft_event, load_subjects, store_subjects
 
 BATCH = 500
 # A window that ended exactly at the deadline may still be on its way (domain.md X15, C02).

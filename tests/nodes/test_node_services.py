@@ -7,7 +7,7 @@ from access.models import AuditEntry
 from access.problems import Refused
 from access.services import Actor
 from nodes.models import Node, NodeEvent
-from nodes.presence import Vitals, record_vitals
+from nodes.presence import Vitals, is_notable, record_vitals
 from nodes.queries import matching_condition
 from nodes.selector import Selector
 from nodes.services import (
@@ -146,3 +146,21 @@ def test_a_selector_means_accepted_nodes_of_its_namespace_alone():
     condition, params = matching_condition(Selector(match_labels={"zone": "north"}), "prod")
     found = Node.objects.raw(f"SELECT n.id FROM nodes_node n WHERE {condition}", params)
     assert [node.pk for node in found] == [nodes[0].pk]
+
+
+@pytest.mark.parametrize(
+    ("resources", "conditions", "notable"),
+    [
+        ({"cpu_percent": 14.0, "memory_used_bytes": 1000}, [], False),
+        ({"cpu_percent": 15.0, "memory_used_bytes": 1000}, [], True),
+        ({"cpu_percent": 10.0, "memory_used_bytes": 1049}, [], False),
+        ({"cpu_percent": 10.0, "memory_used_bytes": 1100}, [], True),
+        ({"cpu_percent": 10.0}, [], True),
+        ({"cpu_percent": None, "memory_used_bytes": 1000}, [], True),
+        ({"cpu_percent": 10.0, "memory_used_bytes": 1000}, [{"type": "HighLoad"}], True),
+    ],
+)
+def test_a_heartbeat_is_written_when_it_says_something_new(resources, conditions, notable):
+    old = Vitals(resources={"cpu_percent": 10.0, "memory_used_bytes": 1000}, conditions=[])
+    assert is_notable(old, Vitals(resources=resources, conditions=conditions)) == notable
+    assert is_notable(None, old)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from agent import processes
-from agent.journal import Entry, Journal
+from agent.journal import Journal
 from agent.protocol import Assignment
+from agent.records import Entry
 from agent.reports import Reports, failure, timestamp
 from agent.runners import script
 from agent.runners.base import GatedWork, Order, Outcome, Runner, Window, Work

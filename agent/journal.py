@@ -11,72 +11,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import json
 import logging
 import os
-import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.protocol import Frame, Log, encode
+from agent.records import (
+    SEPARATOR,
+    Entry,
+    Mark,
+    Pending,
+    entry_part,
+    is_whole,
+    make_line,
+    make_part,
+)
+from agent.reserve import NO_SPACE, Reserve
 
 log = logging.getLogger("jobsite.agent.journal")
 
-RESERVE_BYTES = 1 << 20
 LAZY_LIMIT = 4 << 20
 COMPACT_ABOVE = 1 << 20
 NUMBERS_AHEAD = 10_000
 TOMBSTONES = 2_000
-_SEPARATOR = b"\x1e"
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_ENDS = frozenset({"completed", "failed", "stopped"})
-
-
-@dataclass(slots=True)
-class Entry:
-    """What this node knows of one execution."""
-
-    execution_id: str
-    assignment: dict[str, Any] | None = None
-    desired_state: str = "running"
-    desired_seq: int = 0
-    phase: str = "pending"
-    attempt: int = 1
-    restarts: int = 0
-    # It has had a window with a live process; before that it cannot have passed its validation.
-    may_be_stable: bool = False
-    # The process that runs it: its pid, its start time (ticks), the boot, the runner's folder.
-    start: dict[str, Any] | None = None
-    windows: int = 0
-    logs: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """Say whether nothing more is to be done for it."""
-        return self.phase in _ENDS
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A frame that is not committed yet: where its text lies in the file."""
-
-    kind: str
-    offset: int
-    length: int
-    lazy: bool
-    dropped: int = 0
-
-
-@dataclass(slots=True)
-class _Mark:
-    """The frame that stands for all the dropped log lines of an execution."""
-
-    seq: int
-    number: int
-    lines: int = 0
 
 
 class Journal:
@@ -89,8 +48,8 @@ class Journal:
         self.last_seq = 0
         self._boot = boot
         self._path = folder / "journal"
-        self._reserve = folder / "journal.reserve"
-        self._pending: dict[int, _Pending] = {}
+        self._reserve = Reserve(folder / "journal.reserve")
+        self._pending: dict[int, Pending] = {}
         self._lazy_bytes = 0
         self._reserved = 0
         # Lines that found no room on the disk; they are written as soon as there is some.
@@ -101,7 +60,7 @@ class Journal:
         self._syncing: asyncio.Task[None] | None = None
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._load()
-        self._make_reserve()
+        self._reserve.take()
         self.compact()
 
     @property
@@ -117,7 +76,7 @@ class Journal:
         with os.fdopen(os.dup(self._file), "rb") as file:
             file.seek(0)
             for line in file:
-                if not _is_whole(line):
+                if not is_whole(line):
                     if not line.endswith(b"\n"):
                         break
                     log.error("a damaged line of the journal was left out, at byte %d", good)
@@ -134,7 +93,7 @@ class Journal:
         """Take one line in; return the boot it names, if it does."""
         boot = ""
         at += 9
-        for part in line[9:-1].split(_SEPARATOR):
+        for part in line[9:-1].split(SEPARATOR):
             kind, _, rest = part.partition(b" ")
             if kind == b"U":
                 self._apply_frame(rest, at + 2)
@@ -162,7 +121,7 @@ class Journal:
         frame = json.loads(text)
         number, kind = frame["seq"], frame["type"]
         lazy = kind in {"log", "window"}
-        self._note(number, _Pending(kind, at, len(text), lazy))
+        self._note(number, Pending(kind, at, len(text), lazy))
         if lazy and (entry := self.entries.get(frame["execution_id"])):
             if kind == "log":
                 entry.logs = max(entry.logs, frame["number"])
@@ -209,22 +168,22 @@ class Journal:
             self.last_seq += 1
             text = encode(dataclasses.replace(frame, seq=self.last_seq)).encode()
             offset = self._size + 9 + sum(len(part) + 1 for part in parts) + 2
-            notes.append((self.last_seq, _Pending(frame.kind, offset, len(text), lazy)))
+            notes.append((self.last_seq, Pending(frame.kind, offset, len(text), lazy)))
             parts.append(b"U " + text)
         if entry is not None:
             self.entries[entry.execution_id] = entry
             if with_assignment:
-                parts.append(_part(b"A", [entry.execution_id, entry.assignment]))
-            parts.append(_entry_part(entry))
+                parts.append(make_part(b"A", [entry.execution_id, entry.assignment]))
+            parts.append(entry_part(entry))
         self._append(parts, notes, durable=not lazy or len(parts) > len(frames))
         if frames:
             self._keep_lazy_small()
             self.changed.set()
 
     def _append(
-        self, parts: list[bytes], notes: Iterable[tuple[int, _Pending]] = (), *, durable: bool
+        self, parts: list[bytes], notes: Iterable[tuple[int, Pending]] = (), *, durable: bool
     ) -> None:
-        line = _line(parts)
+        line = make_line(parts)
         if self._unwritten or not self._write(line):
             # Offsets are of a file that will be written anew once there is room.
             for number, item in notes:
@@ -244,7 +203,7 @@ class Journal:
                 while written < len(line):
                     written += os.pwrite(self._file, line[written:], self._size + written)
             except OSError as error:
-                if error.errno not in _NO_SPACE:
+                if error.errno not in NO_SPACE:
                     raise
                 os.ftruncate(self._file, self._size)
                 if not self._give_reserve():
@@ -257,25 +216,7 @@ class Journal:
         if not self.full:
             log.error("the disk is full: no new work until there is room")
         self.full = True
-        if not self._reserve.exists():
-            return False
-        self._reserve.unlink()
-        return True
-
-    def _make_reserve(self) -> bool:
-        if self._reserve.exists() and self._reserve.stat().st_size >= RESERVE_BYTES:
-            return True
-        file = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(file, 0, RESERVE_BYTES)
-        except OSError as error:
-            if error.errno not in _NO_SPACE:
-                raise
-            self._reserve.unlink()
-            return False
-        finally:
-            os.close(file)
-        return True
+        return self._reserve.give()
 
     def recover_space(self) -> bool:
         """Try to get out of `full`: write what had no room, and take the reserve back."""
@@ -283,7 +224,7 @@ class Journal:
             self._unwritten.pop(0)
             self._durable += 1
             self.changed.set()
-        if self.full and not self._unwritten and self._make_reserve():
+        if self.full and not self._unwritten and self._reserve.take():
             self.full = False
             log.warning("there is room on the disk again")
         return not self.full
@@ -327,7 +268,7 @@ class Journal:
             self._forget(number)
         return len(done)
 
-    def _note(self, number: int, item: _Pending) -> None:
+    def _note(self, number: int, item: Pending) -> None:
         old = self._pending.get(number)
         self._lazy_bytes += item.lazy * item.length - (old.length if old and old.lazy else 0)
         self._pending[number] = item
@@ -346,7 +287,7 @@ class Journal:
         if self._lazy_bytes <= LAZY_LIMIT:
             return
         gone: list[int] = []
-        marks: dict[str, _Mark] = {}
+        marks: dict[str, Mark] = {}
         for kind in ("log", "window"):
             for number, item in list(self._pending.items()):
                 if self._lazy_bytes <= LAZY_LIMIT * 3 // 4:
@@ -354,16 +295,16 @@ class Journal:
                 if item.kind == kind and not self._merged(number, item, marks):
                     gone.append(number)
                     self._forget(number)
-        self._append([_part(b"D", gone)], durable=False)
+        self._append([make_part(b"D", gone)], durable=False)
         for execution_id, mark in marks.items():
             self._write_mark(execution_id, mark)
 
-    def _merged(self, number: int, item: _Pending, marks: dict[str, _Mark]) -> bool:
+    def _merged(self, number: int, item: Pending, marks: dict[str, Mark]) -> bool:
         """Count the lines of a frame that goes; True for the first, which becomes the mark."""
         if item.kind != "log":
             return False
         frame = json.loads(os.pread(self._file, item.length, item.offset))
-        mark = marks.setdefault(frame["execution_id"], _Mark(number, frame["number"]))
+        mark = marks.setdefault(frame["execution_id"], Mark(number, frame["number"]))
         mark.lines += item.dropped or len(frame["lines"])
         if mark.seq != number:
             return False
@@ -371,7 +312,7 @@ class Journal:
         item.length = 0
         return True
 
-    def _write_mark(self, execution_id: str, mark: _Mark) -> None:
+    def _write_mark(self, execution_id: str, mark: Mark) -> None:
         line = f"{mark.lines} lines were dropped while the control plane could not be reached"
         frame = Log(
             seq=mark.seq,
@@ -381,7 +322,7 @@ class Journal:
             lines=[line],
         )
         text = encode(frame).encode()
-        item = _Pending("log", self._size + 11, len(text), lazy=True, dropped=mark.lines)
+        item = Pending("log", self._size + 11, len(text), lazy=True, dropped=mark.lines)
         self._append([b"U " + text], [(mark.seq, item)], durable=False)
 
     def compact(self) -> None:
@@ -391,9 +332,9 @@ class Journal:
         self._bury()
         lines: list[bytes] = []
         offset = 0
-        moved: dict[int, _Pending] = {}
+        moved: dict[int, Pending] = {}
         for part, number in self._live_parts():
-            line = _line([part])
+            line = make_line([part])
             if number:
                 old = self._pending[number]
                 moved[number] = dataclasses.replace(old, offset=offset + 11)
@@ -410,8 +351,8 @@ class Journal:
         yield self._reservation(), 0
         for entry in self.entries.values():
             if entry.assignment is not None:
-                yield _part(b"A", [entry.execution_id, entry.assignment]), 0
-            yield _entry_part(entry), 0
+                yield make_part(b"A", [entry.execution_id, entry.assignment]), 0
+            yield entry_part(entry), 0
         for number, item in self._pending.items():
             yield b"U " + os.pread(self._file, item.length, item.offset), number
 
@@ -447,28 +388,10 @@ class Journal:
         return True
 
     def _reservation(self) -> bytes:
-        return _part(b"R", [self._reserved, self._boot])
+        return make_part(b"R", [self._reserved, self._boot])
 
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(OSError):
             os.fdatasync(self._file)
         os.close(self._file)
-
-
-def _part(kind: bytes, value: object) -> bytes:
-    return kind + b" " + json.dumps(value, separators=(",", ":")).encode()
-
-
-def _entry_part(entry: Entry) -> bytes:
-    names = (field.name for field in dataclasses.fields(entry) if field.name != "assignment")
-    return _part(b"E", {name: getattr(entry, name) for name in names})
-
-
-def _line(parts: Sequence[bytes]) -> bytes:
-    body = _SEPARATOR.join(parts)
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def _is_whole(line: bytes) -> bool:
-    return line.endswith(b"\n") and line[:9] == b"%08x " % zlib.crc32(line[9:-1])

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.journal import Entry, Journal
+from agent.journal import Journal
 from agent.protocol import MAX_FRAME, Frame, Log, ResultReport, State, WindowReport, encode
+from agent.records import Entry
 from agent.runners.base import Outcome, Window
 
 _LINES_PER_FRAME = 100

@@ -13,8 +13,9 @@ from typing import Any
 
 from agent import processes
 from agent.execution import Execution, Surroundings, Timing
-from agent.journal import Entry, Journal
+from agent.journal import Journal
 from agent.protocol import Ack, Assignment, Desired, ResultReport, State, to_assignment
+from agent.records import Entry
 from agent.reports import timestamp
 from agent.runners.base import Runner
 from agent.runners.script import CannotStartError, ScriptRunner

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import journal as journal_module
-from agent.journal import RESERVE_BYTES, Entry, Journal
+from agent.journal import Journal
 from agent.protocol import Log, ResultReport, State, WindowReport
+from agent.records import Entry
+from agent.reserve import RESERVE_BYTES
 
 
 def opened(folder, boot="boot-1"):

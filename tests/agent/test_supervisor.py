@@ -476,7 +476,7 @@ async def test_what_had_not_started_when_the_agent_ended_starts_later(node):
 
 async def test_a_full_disk_refuses_new_work_and_says_so(node):
     node.journal.full = True
-    node.journal._make_reserve = lambda: False
+    node.journal._reserve.take = lambda: False
     order = node.assign(node.plane.script("true"))
     assert node.states(order.execution_id) == ["stopped"]
     (state,) = node.frames(order.execution_id, protocol.State)

@@ -82,6 +82,8 @@ def _place(action: PlaceWave, scene: Scene) -> bool:
     size = targets.release(rollout, number=action.number, size=action.size)
     if not action.canary:
         _defer(scene, number=action.number)
+    if rollout.pause_reason == PauseReason.AWAITING_PROMOTION:
+        _leave_gate(scene)  # every canary left, and new ones are taken
     rollout.current_wave = action.number
     rollout.total_waves = targets.total_waves(rollout, scene.terms)
     rollout.waiting_on = {}
@@ -101,6 +103,15 @@ def _place(action: PlaceWave, scene: Scene) -> bool:
         job, rollout, scene.terms, number=action.number, evaluation_id=evaluation.pk, now=now
     )
     return True
+
+
+def _leave_gate(scene: Scene) -> None:
+    rollout = scene.rollout
+    set_state(rollout, RolloutState.ACTIVE)
+    rollout.pause_reason = ""
+    change_rollout(rollout, "state", "pause_reason")
+    message = "no canary is left to promote"
+    say(scene.job, rollout, "rollout.resumed", message, scene.now, by="scheduler")
 
 
 def _defer(scene: Scene, *, number: int | None) -> None:
@@ -268,7 +279,7 @@ def _finish(action: Finish, scene: Scene) -> bool:
     )
     end_rollout(job, rollout, RolloutState.COMPLETED, action.reason, scene.now, **action.facts)
     # One that ended because every node left proves nothing (domain.md C01).
-    if rollout.total_nodes:
+    if action.makes_stable:
         job.stable_version = rollout.version.number
         Job.objects.filter(pk=job.pk).update(stable_version=job.stable_version)
     return True

@@ -250,6 +250,14 @@ def _deferred(replay: _Replay, event: PastEvent) -> None:
     replay.buckets[TargetState.DEFERRED] += unnamed
 
 
+def _returned(replay: _Replay, event: PastEvent) -> None:
+    """Put deferred nodes back into the list; they were in the total all along (C03)."""
+    names, unnamed = _names(event)
+    for name in names:
+        replay.move(name, TargetState.REMAINING)
+    replay.buckets[TargetState.DEFERRED] -= unnamed
+
+
 def _joined(replay: _Replay, event: PastEvent) -> None:
     """Count new nodes; a deferred one that came back was in the total all along."""
     names, added = _names(event)
@@ -297,6 +305,7 @@ _HANDLERS: dict[str, Callable[[_Replay, PastEvent], None]] = {
     "execution.resurrected": _resurrected,
     "node.deferred": _deferred,
     "node.joined": _joined,
+    "node.returned": _returned,
     "node.left": _left,
     "target.settled": _settled,
     "job.state": _job_state,

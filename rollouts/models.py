@@ -43,6 +43,8 @@ class Rollout(models.Model):
     total_nodes = models.PositiveIntegerField(default=0)
     updated_nodes = models.PositiveIntegerField(default=0)
     failed_nodes = models.PositiveIntegerField(default=0)
+    # The number of nodes when one failed last: leaving later never halts (domain.md C08).
+    total_at_failure = models.PositiveIntegerField(default=0)
     # The stable version behind an update; for a rollback the version that it leaves.
     rollback_to_version = models.PositiveIntegerField(default=0)
     halted_by = models.CharField(max_length=64, blank=True, default="")

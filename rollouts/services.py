@@ -30,7 +30,7 @@ from rollouts.lifecycle import (
     start_rollout,
 )
 from rollouts.models import Rollout
-from rollouts.planner import plan
+from rollouts.planner import plan, wave_size
 from rollouts.snapshot import build_snapshot
 from rollouts.states import PauseReason, RolloutState, Strategy, TargetState
 from rollouts.terms import Terms, terms_of
@@ -77,7 +77,8 @@ def _reconcile(job: Job, trigger: str, now: datetime) -> None:
     Job.objects.filter(pk=job.pk).update(reconcile_due_at=due_at, nodes_changed=False)
     job.nodes_changed = False
     call_gateways()
-    announce("dashboard", "all", job.revision)
+    for scope in (job.namespace_id, "_all"):
+        announce("dashboard", scope, job.revision)
 
 
 def _rollout_of_newest(job: Job, now: datetime) -> Rollout | None:
@@ -107,9 +108,20 @@ def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> N
             job.nodes_changed = False
             _reconcile(job, "rollout-rollback", now)
             return
-    elif rollout.failed_nodes and not terms.one_shot:
+    elif _brings_back(rollout, terms):
         placement.resurrect(job, rollout, terms, now=now)
     _catch_up(job, rollout, terms, now)
+
+
+def _brings_back(rollout: Rollout, terms: Terms) -> bool:
+    """Say whether failed nodes of an ended rollout return to what was stable (domain.md X68)."""
+    ended_by_itself = rollout.state in (RolloutState.COMPLETED, RolloutState.HALTED)
+    return (
+        ended_by_itself
+        and rollout.failed_nodes > 0
+        and terms.policy.auto_rollback
+        and not terms.one_shot
+    )
 
 
 def _advance(scene: Scene) -> None:
@@ -131,8 +143,10 @@ def _settle(scene: Scene) -> None:
         return
     rollout = scene.rollout
     rollout.updated_nodes += ends.get(TargetState.UPDATED, 0)
-    rollout.failed_nodes += ends.get(TargetState.FAILED, 0)
-    change_rollout(rollout, "updated_nodes", "failed_nodes")
+    if failed := ends.get(TargetState.FAILED, 0):
+        rollout.failed_nodes += failed
+        rollout.total_at_failure = rollout.total_nodes
+    change_rollout(rollout, "updated_nodes", "failed_nodes", "total_at_failure")
     say(
         scene.job,
         rollout,
@@ -153,15 +167,29 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
     if rollout.completed_at is not None:
         return
     gone = targets.leave(job, rollout, terms)
+    back = targets.bring_back(rollout)
     joined = [] if terms.one_shot else targets.join(job, rollout, terms)
+    if back:
+        say(
+            job,
+            rollout,
+            "node.returned",
+            f"{len(back)} nodes can take work again",
+            now,
+            nodes=back[:100],
+            count=len(back),
+        )
     if not gone and not joined:
         return
     left = [state for _, state in gone]
     rollout.total_nodes += len(joined) - len(gone)
     rollout.failed_nodes -= left.count(TargetState.FAILED)
     rollout.updated_nodes -= left.count(TargetState.UPDATED) + left.count(TargetState.CURRENT)
+    rollout.wave_size = wave_size(rollout.total_nodes, terms.policy.max_parallel)
     rollout.total_waves = targets.total_waves(rollout, terms)
-    change_rollout(rollout, "total_nodes", "failed_nodes", "updated_nodes", "total_waves")
+    change_rollout(
+        rollout, "total_nodes", "failed_nodes", "updated_nodes", "wave_size", "total_waves"
+    )
     if gone:
         names = [name for name, _ in gone]
         say(

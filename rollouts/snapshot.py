@@ -14,8 +14,8 @@ from rollouts.terms import Terms
 
 def build_snapshot(rollout: Rollout, terms: Terms, now: datetime) -> Snapshot:
     """Count what a decision about this rollout may depend on: four queries for any size."""
-    remaining, deferred, ring = _list_counts(rollout)
-    fit = _count_fit(rollout, terms)
+    remaining, deferred = _list_counts(rollout)
+    fit, head = _count_fit(rollout)
     wave, next_deadline_at = _wave_counts(rollout, terms, now)
     paused = rollout.state == RolloutState.PAUSED
     awaiting = paused and rollout.pause_reason == PauseReason.AWAITING_PROMOTION
@@ -30,10 +30,11 @@ def build_snapshot(rollout: Rollout, terms: Terms, now: datetime) -> Snapshot:
         total_nodes=rollout.total_nodes,
         updated_nodes=rollout.updated_nodes,
         failed_nodes=rollout.failed_nodes,
+        total_at_failure=rollout.total_at_failure,
         remaining=remaining,
         fit=fit,
         fit_canary=fit,
-        next_ring=ring if terms.order.by == "rings" else None,
+        next_ring=head if terms.order.by == "rings" else None,
         deferred=deferred,
         wave=wave,
         canaries_failed=wave.failed if wave.number == 1 and rollout.canary_size else 0,
@@ -44,37 +45,42 @@ def build_snapshot(rollout: Rollout, terms: Terms, now: datetime) -> Snapshot:
     )
 
 
-def _list_counts(rollout: Rollout) -> tuple[int, int, int | None]:
-    """Return how many nodes remain, are deferred, and remain in the first ring of the list."""
+def _list_counts(rollout: Rollout) -> tuple[int, int]:
+    """Return how many nodes remain in the list, and how many are deferred."""
     (row,) = fetch(
         """
-        WITH counted AS (
-            SELECT state, ring, count(*) AS n FROM rollouts_rollouttarget
-            WHERE rollout_id = %s AND state IN ('remaining', 'deferred') GROUP BY state, ring
-        )
-        SELECT coalesce(sum(n) FILTER (WHERE state = 'remaining'), 0),
-            coalesce(sum(n) FILTER (WHERE state = 'deferred'), 0),
-            (SELECT n FROM counted WHERE state = 'remaining' ORDER BY ring LIMIT 1)
-        FROM counted
+        SELECT count(*) FILTER (WHERE state = 'remaining'),
+            count(*) FILTER (WHERE state = 'deferred')
+        FROM rollouts_rollouttarget
+        WHERE rollout_id = %s AND state IN ('remaining', 'deferred')
         """,
         [rollout.id],
     )
-    return int(row[0]), int(row[1]), row[2]
+    return int(row[0]), int(row[1])
 
 
-def _count_fit(rollout: Rollout, terms: Terms) -> int:
-    """Count nodes of the list that can take work now, up to one wave (one is enough to go on)."""
+def _count_fit(rollout: Rollout) -> tuple[int, int]:
+    """Count nodes of the list that can take work now, up to one wave, and the head of them.
+
+    The head are those before the first of another ring: a wave never mixes rings (X93).
+    """
     cap = max(rollout.wave_size, rollout.canary_size, 1)
     (row,) = fetch(
         f"""
-        SELECT count(*) FROM (
-            SELECT 1 FROM rollouts_rollouttarget t JOIN nodes_node n ON n.id = t.node_id
-            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT} LIMIT %s
-        ) fit
+        WITH fit AS (
+            SELECT t.position, t.ring FROM rollouts_rollouttarget t
+            JOIN nodes_node n ON n.id = t.node_id
+            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT}
+            ORDER BY t.position LIMIT %s
+        ), head AS (SELECT ring FROM fit ORDER BY position LIMIT 1)
+        SELECT count(*), count(*) FILTER (WHERE position < coalesce(
+            (SELECT min(position) FROM fit WHERE ring <> (SELECT ring FROM head)),
+            9223372036854775807))
+        FROM fit
         """,  # noqa: S608 - the fragment is ours
         [rollout.id, cap],
     )
-    return int(row[0])
+    return int(row[0]), int(row[1])
 
 
 def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWave, datetime | None]:
@@ -92,7 +98,7 @@ def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWav
             count(*) FILTER (WHERE t.state = 'updated'),
             count(*) FILTER (WHERE t.state = 'failed'),
             count(*) FILTER (WHERE t.state = 'updated' AND %s AND (
-                e.observed_state <> 'running' OR e.unhealthy_streak > 0
+                e.observed_state NOT IN ('running', 'completed') OR e.unhealthy_streak > 0
                 OR e.last_window_at < %s)),
             min(e.deadline_at) FILTER (WHERE t.state = 'released')
         FROM rollouts_rollouttarget t

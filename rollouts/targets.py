@@ -167,28 +167,36 @@ def settle(rollout: Rollout, *, one_shot: bool) -> dict[str, int]:
     return {state: int(count) for state, count in rows}
 
 
-def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
-    """Put nodes that match now, and deferred ones that came back, at the end of the list.
-
-    Returns the names of those that are new to the rollout (domain.md C03).
-    """
-    match, params = match_of(job, terms)
-    change(
+def bring_back(rollout: Rollout) -> list[str]:
+    """Put deferred nodes that can take work again at the end of the list; return their names."""
+    rows = fetch(
         f"""
         UPDATE rollouts_rollouttarget t SET state = 'remaining',
             position = t.position + (SELECT max(position) FROM rollouts_rollouttarget
                                      WHERE rollout_id = %s)
         FROM nodes_node n
         WHERE n.id = t.node_id AND t.rollout_id = %s AND t.state = 'deferred' AND {FIT}
+        RETURNING n.name
         """,  # noqa: S608 - likewise
         [rollout.id, rollout.id],
     )
+    return sorted(name for (name,) in rows)
+
+
+def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
+    """Put nodes that match now and are new to the rollout at the end of the list (C03).
+
+    Returns their names.
+    """
+    match, params = match_of(job, terms)
+    ring, _, order_params = order_sql(terms)
     rows = fetch(
         f"""
         WITH new AS (
             INSERT INTO rollouts_rollouttarget (rollout_id, node_id, position, ring, wave, state)
             SELECT %s, n.id, coalesce((SELECT max(position) FROM rollouts_rollouttarget
-                WHERE rollout_id = %s), 0) + row_number() OVER (ORDER BY n.id), 0, 0, 'remaining'
+                    WHERE rollout_id = %s), 0) + row_number() OVER (ORDER BY n.id),
+                {ring}, 0, 'remaining'
             FROM nodes_node n
             WHERE {ELIGIBLE} AND {match}
             ON CONFLICT (rollout_id, node_id) DO UPDATE
@@ -198,7 +206,7 @@ def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
         )
         SELECT n.name FROM new JOIN nodes_node n ON n.id = new.node_id ORDER BY n.name
         """,  # noqa: S608 - likewise
-        [rollout.id, rollout.id, *params],
+        [rollout.id, rollout.id, *(order_params if ring != "0" else []), *params],
     )
     return [name for (name,) in rows]
 

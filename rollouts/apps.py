@@ -14,8 +14,11 @@ class RolloutsConfig(AppConfig):
 
         provide(plan_spec, rollout_states)
 
+        from access.context import register_count  # noqa: PLC0415 - likewise
         from live.registry import register  # noqa: PLC0415 - likewise
         from rollouts.fragments import NOUNS  # noqa: PLC0415 - likewise
+        from rollouts.overview import attention_count  # noqa: PLC0415 - likewise
 
         for noun in NOUNS:
             register(noun)
+        register_count("attention_count", attention_count)

@@ -353,7 +353,8 @@ class SpecView:
 
     old: int
     new: int
-    changes: tuple[str, ...]
+    # Effect and summary of each change, the strongest first.
+    changes: tuple[tuple[str, str], ...]
     lines: tuple[DiffLine, ...]
     text: str
 
@@ -369,7 +370,9 @@ def spec_view(board: Board) -> SpecView:
     return SpecView(
         old=before.number if before else 0,
         new=rollout.version.number,
-        changes=tuple(change.summary for change in semantic_diff(old, new)) if old else (),
+        changes=tuple((change.effect.value, change.summary) for change in semantic_diff(old, new))
+        if old
+        else (),
         lines=tuple(diff_lines(text_diff(old, new))) if old else (),
         text=rollout.version.source_text or new.to_yaml(),
     )

@@ -12,13 +12,14 @@ from jobs.models import Event
 from rollouts.board_tabs import EventRow, event_row
 from rollouts.log_lines import level_css, plain_lines
 from rollouts.models import Execution, HealthWindow, LogChunk, Result
-from rollouts.queries import error_percent
+from rollouts.queries import error_percent, padded
 from rollouts.sets import fetch
 from rollouts.states import TERMINAL, ObservedState
 from rollouts.terms import terms_of
 
 NEWEST_EVENTS = 50
 CHART_WINDOWS = 60
+CHART_LEAST = 20
 TABLE_WINDOWS = 12
 LOG_LINES = 500
 # One line of a log may be a megabyte; a page needs its beginning.
@@ -114,7 +115,8 @@ class WindowsView:
     pk: UUID
     revision: int
     rows: tuple[WindowRow, ...]
-    rates: tuple[float, ...]
+    rates: tuple[float | None, ...]
+    charted: int
     count: int
     limit: float
     interval: float
@@ -138,7 +140,8 @@ def windows_view(pk: str | UUID) -> WindowsView:
         pk=execution.pk,
         revision=revision,
         rows=tuple(rows[-TABLE_WINDOWS:]),
-        rates=tuple(row.rate for row in rows),
+        rates=padded([row.rate for row in rows], CHART_LEAST),
+        charted=len(rows),
         count=execution.window_count,
         limit=float(policy.max_error_rate) * 100,
         interval=policy.interval.total_seconds(),

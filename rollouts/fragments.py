@@ -1,7 +1,7 @@
 """The live boxes of this app: which noun has which parts, and who may look at them."""
 
 from live.registry import Fragment, Noun
-from rollouts import board, board_tabs, execution_page
+from rollouts import board, board_tabs, execution_page, overview
 from rollouts.queries import may_read_execution, may_read_rollout
 
 ROLLOUT = Noun(
@@ -41,4 +41,21 @@ EXECUTION = Noun(
     ),
 )
 
-NOUNS = (ROLLOUT, EXECUTION)
+DASHBOARD = Noun(
+    name="dashboard",
+    may_read=overview.may_read_overview,
+    fragments=tuple(
+        Fragment(
+            noun="dashboard", name=name, template=f"rollouts/_dashboard_{name}.html", query=query
+        )
+        for name, query in {
+            "attention": overview.attention_view,
+            "rolling": overview.rolling_view,
+            "fleet": overview.fleet_view,
+            "activity": overview.activity_view,
+            "steps": overview.steps_view,
+        }.items()
+    ),
+)
+
+NOUNS = (ROLLOUT, EXECUTION, DASHBOARD)

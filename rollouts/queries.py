@@ -1,5 +1,6 @@
 """Reads rollouts and executions for people: what they may see, and the rows of lists (law 10)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -56,7 +57,7 @@ class Drawer:
     labels: dict[str, str]
     target_state: str
     execution: Execution | None
-    rates: tuple[float, ...]
+    rates: tuple[float | None, ...]
     limit: float
     last_rate: float | None
     highest_rate: float | None
@@ -66,6 +67,11 @@ class Drawer:
 def error_percent(window: HealthWindow) -> float:
     """Return a window's error rate in percent; errors without messages count as all (1.8)."""
     return min(100.0, 100 * window.errors / max(1, window.messages_in))
+
+
+def padded(rates: Sequence[float], least: int) -> tuple[float | None, ...]:
+    """Put gaps before a few rates, so that a chart of three windows has no giant bars."""
+    return (*[None] * (least - len(rates)), *rates)
 
 
 _DRAWER_WINDOWS = 18
@@ -89,7 +95,7 @@ def drawer_for(rollout: Rollout, node_id: UUID, limit: float) -> Drawer | None:
     if execution is not None:
         windows = list(execution.windows.order_by("-number")[:_DRAWER_WINDOWS])[::-1]
         chunks = list(execution.log_chunks.order_by("-seq")[:_DRAWER_CHUNKS])[::-1]
-    rates = tuple(error_percent(window) for window in windows)
+    rates = [error_percent(window) for window in windows]
     lines = [line for chunk in chunks for line in plain_lines(chunk.lines)]
     return Drawer(
         node_id=target.node_id,
@@ -97,7 +103,7 @@ def drawer_for(rollout: Rollout, node_id: UUID, limit: float) -> Drawer | None:
         labels=target.node.labels,
         target_state=target.state,
         execution=execution,
-        rates=rates,
+        rates=padded(rates, _DRAWER_WINDOWS) if rates else (),
         limit=limit,
         last_rate=rates[-1] if rates else None,
         highest_rate=max(rates, default=None),

@@ -6,16 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import QueryDict
 
-from access.queries import Person, namespaces_for
+from access.problems import Refused
+from access.queries import Person, namespaces_for, require
 from access.rest import paginate, read_page
+from jobs.models import Job
 from rollouts.board import badge_of
 from rollouts.marks import Wave, count_marks_of, waves_of
 from rollouts.models import Execution, Rollout
 from rollouts.queries import READ
-from rollouts.states import ObservedState, PauseReason, RolloutState
+from rollouts.states import DesiredState, ObservedState, PauseReason, RolloutState
 from rollouts.terms import terms_of
 
 # A bar of waves with more parts than this would be dust: it is drawn as one.
@@ -68,6 +70,17 @@ def wave_bar(waves: Sequence[Wave]) -> tuple[Rect, ...]:
 
 def _rect(fill: str, x: float, width: float, *, y: int, height: int) -> Rect:
     return Rect(fill=fill, x=f"{x:.2f}", width=f"{width:.2f}", y=y, height=height)
+
+
+def example_bar() -> tuple[Rect, ...]:
+    """Return the bar of a rollout that nobody ran: what newcomers are shown."""
+    waves = (
+        {"stable": 3},
+        {"stable": 9, "validating": 4, "waiting": 2},
+        {"waiting": 15},
+        {"waiting": 12},
+    )
+    return wave_bar([Wave(title="", label="", counts=counts) for counts in waves])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +221,59 @@ def _narrowed(rows: QuerySet[Execution], params: QueryDict) -> QuerySet[Executio
         rows = rows.filter(job_version=int(version)) if is_number else rows.none()
     if params.get("rollout"):
         try:
-            rows = rows.filter(rollout=UUID(params["rollout"]))
+            rows = rows.filter(rollout=UUID(str(params["rollout"])))
         except ValueError:
             rows = rows.none()
     return rows
 
 
 EXECUTION_STATES = tuple(ObservedState)
+
+
+# --- The panel of a job's page -------------------------------------------------------------------
+
+PANEL_ROLLOUTS = 5
+PANEL_EXECUTIONS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPanel:
+    """What a job's page shows of rollouts and executions."""
+
+    job_pk: UUID
+    job_name: str
+    rollouts: tuple[RolloutRow, ...]
+    executions: tuple[Execution, ...]
+    is_moving: bool
+    is_cut: bool
+
+
+def panel_of(user: Person, job_pk: UUID) -> JobPanel:
+    """Return the panel of a job: newest rollouts, and executions that fail or should run.
+
+    Raises Refused `not_found`, `forbidden`.
+    """
+    job = Job.objects.filter(pk=job_pk).first()
+    if job is None:
+        raise Refused("not_found", "There is no such job, or you may not see it.")
+    require(user, READ, job.namespace_id)
+    rollouts = list(
+        Rollout.objects.select_related("job", "version")
+        .filter(job=job)
+        .order_by("-started_at", "-id")[:PANEL_ROLLOUTS]
+    )
+    newest = rollouts[0].pk if rollouts else None
+    current = Q(desired_state=DesiredState.RUNNING) | Q(rollout=newest, rollout__isnull=False)
+    found = list(
+        executions_of({job.namespace_id})
+        .filter(current, job=job)
+        .order_by("-created_at", "-id")[: PANEL_EXECUTIONS + 1]
+    )
+    return JobPanel(
+        job_pk=job.pk,
+        job_name=job.name,
+        rollouts=rollout_rows(rollouts),
+        executions=tuple(found[:PANEL_EXECUTIONS]),
+        is_moving=any(row.completed_at is None for row in rollouts),
+        is_cut=len(found) > PANEL_EXECUTIONS,
+    )

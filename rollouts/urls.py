@@ -7,6 +7,7 @@ from rollouts import api, views
 app_name = "rollouts"
 urlpatterns: list[URLPattern] = [
     path("rollouts/", views.rollout_list, name="list"),
+    path("rollouts/of-job/<uuid:pk>/", views.job_panel, name="job-panel"),
     path("executions/", views.execution_list, name="executions"),
     path("executions/<uuid:pk>/", views.execution_detail, name="execution"),
     path("rollouts/<uuid:pk>/", views.rollout_detail, name="detail"),
@@ -23,9 +24,7 @@ api_patterns: list[URLPattern] = [
     path("jobs/<str:key>/results", api.JobResultsView.as_view(), name="job-results"),
     path("jobs/<str:key>/rollouts", api.JobRolloutsView.as_view(), name="job-rollouts"),
     path("jobs/<str:key>/rollout", api.JobRolloutView.as_view(), name="job-rollout"),
-    path(
-        "jobs/<str:key>/rollout/rollback", api.RolloutRollbackView.as_view(), name="job-rollback"
-    ),
+    path("jobs/<str:key>/rollout/rollback", api.RolloutRollbackView.as_view(), name="job-rollback"),
     *(
         path(
             f"jobs/<str:key>/rollout/{verb}",

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render, resolve_url
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from access.authentication import actor_of
-from access.context import shown_namespaces
+from access.context import current_namespace, shown_namespaces
 from access.problems import Refused
 from access.queries import namespaces_for
 from access.services import Actor
 from live.tones import tone_of
-from rollouts import board, board_tabs, execution_page, services
+from rollouts import board, board_tabs, execution_page, overview, services
 from rollouts.controls import controls_of
 from rollouts.forms import ReasonForm
 from rollouts.models import Rollout
@@ -27,8 +28,10 @@ from rollouts.rows import (
     EXECUTION_STATES,
     ROLLOUT_FILTERS,
     ROLLOUT_STATES,
+    example_bar,
     list_executions,
     list_rollouts,
+    panel_of,
 )
 from rollouts.states import FINISHED_ROLLOUT
 
@@ -40,6 +43,8 @@ TABS = {
     "spec": "Spec and diff",
     "parameters": "Parameters",
 }
+
+EXAMPLE = example_bar()
 
 
 @require_safe
@@ -104,7 +109,9 @@ def _drawer(request: HttpRequest, rollout: Rollout, loaded: board.Board) -> obje
 def rollout_controls(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Answer the buttons alone: a live page asks for them when other ones apply."""
     rollout = rollout_for(request.user, pk)
-    context = {"controls": controls_of(request.user, rollout), "form": ReasonForm()}
+    page = QueryDict(urlsplit(request.headers.get("HX-Current-URL", "")).query)
+    controls = controls_of(request.user, rollout, page.get("confirm", ""))
+    context = {"controls": controls, "form": ReasonForm()}
     return render(request, "rollouts/_controls.html", context)
 
 
@@ -192,6 +199,15 @@ def execution_list(request: HttpRequest) -> HttpResponse:
     return render(request, "rollouts/executions.html", context)
 
 
+@require_safe
+@login_required
+@never_cache
+def job_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Answer what the page of a job shows of this app: its newest rollout and its executions."""
+    context = {"panel": panel_of(request.user, pk)}
+    return render(request, "rollouts/_job_panel.html", context)
+
+
 def _list_context(request: HttpRequest, names: Iterable[str]) -> dict[str, object]:
     filters = {name: request.GET.get(name, "") for name in names}
     return {
@@ -221,5 +237,36 @@ def _reason(request: HttpRequest) -> str:
 
 @require_safe
 @login_required
+@never_cache
 def dashboard(request: HttpRequest) -> HttpResponse:
-    return render(request, "rollouts/dashboard.html")
+    scope = overview.scope_of(request.user, current_namespace(request))
+    if not scope:
+        return render(request, "rollouts/no_namespace.html")
+    if not overview.may_read_overview(request.user, scope):
+        raise Refused("forbidden", f"The permission {READ} is missing in namespace {scope}.")
+    context: dict[str, object] = {"scope": scope, "has_socket": overview.has_socket(scope)}
+    steps = overview.steps_view(scope)
+    if steps.is_first_run:
+        return render(request, "rollouts/first_run.html", context | _first_run(request, steps))
+    context |= {
+        "attention": overview.attention_view(scope),
+        "rolling": overview.rolling_view(scope),
+        "fleet": overview.fleet_view(scope),
+        "activity": overview.activity_view(scope),
+    }
+    return render(request, "rollouts/dashboard.html", context)
+
+
+def _first_run(request: HttpRequest, steps: overview.StepsView) -> dict[str, object]:
+    here = request.build_absolute_uri("/").rstrip("/")
+    submit = (
+        'curl -fsS -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/yaml" '
+        f"--data-binary @examples/web-log-v1.yaml {here}/api/v1/jobs"
+    )
+    commands = (
+        ("Get the agent", f"curl -fsSO {here}/install/agent.pyz"),
+        ("Enrol this machine", f"python3 agent.pyz run --server {here} --token TOKEN"),
+        ("No second machine? Start three agents here", "python manage.py up --agents 3"),
+        ("Submit a job", submit),
+    )
+    return {"steps": steps, "commands": commands, "example": EXAMPLE}

@@ -1,0 +1,361 @@
+"""The boxes of the dashboard: what needs a person, what is rolling, the fleet, what happened.
+
+A dashboard is of one namespace, of several (their names with commas) or, for those who may read
+all, of every one (`EVERY`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db.models import Count, Max, Model, OuterRef, Q, QuerySet, Subquery
+from django.utils import timezone
+
+from access.queries import Person, may, may_everywhere, namespaces_for
+from jobs.models import Event, Job
+from jobs.states import JobState
+from nodes.models import Node, NodeEvent
+from nodes.states import ConnectionState, EnrolmentState, badge
+from rollouts.board_tabs import EventRow, event_row
+from rollouts.models import Execution, Rollout
+from rollouts.queries import READ
+from rollouts.rows import RolloutRow, rollout_rows
+from rollouts.states import DesiredState, ObservedState, PauseReason, RolloutState
+
+# No namespace has an underscore in its name.
+EVERY = "_all"
+MOST_ITEMS = 20
+NEWEST = 15
+# A halt that was rolled back needs no hand, but somebody should know of it for a day.
+FRESH = timedelta(hours=24)
+UNWELL = (JobState.FAILED, JobState.ROLLOUT_FAILED, JobState.DEGRADED)
+
+_Row = TypeVar("_Row", bound=Model)
+
+
+def scope_of(user: Person, chosen: str) -> str:
+    """Return which dashboard a person sees: that of the chosen namespace, or of all of theirs."""
+    if chosen:
+        return chosen
+    return EVERY if may_everywhere(user, READ) else ",".join(namespaces_for(user, READ))
+
+
+def may_read_overview(user: Person, pk: str) -> bool:
+    """Say whether a person may look at a dashboard."""
+    if pk == EVERY:
+        return may_everywhere(user, READ)
+    return all(may(user, READ, name) for name in pk.split(","))
+
+
+def has_socket(pk: str) -> bool:
+    """Say whether pushes reach this dashboard; that of several namespaces asks by itself."""
+    return bool(pk) and "," not in pk
+
+
+def _within(rows: QuerySet[_Row], pk: str, name: str = "namespace") -> QuerySet[_Row]:
+    return rows if pk == EVERY else rows.filter(**{f"{name}__in": pk.split(",")})
+
+
+def _revision(pk: str) -> int:
+    """Return a number that grows with everything that is told of jobs and nodes."""
+    events = _within(Event.objects.all(), pk).aggregate(newest=Max("id"))["newest"]
+    told = _within(NodeEvent.objects.all(), pk, "node__namespace").aggregate(newest=Max("id"))
+    return (events or 0) + (told["newest"] or 0)
+
+
+# --- Attention -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that needs a person: what, why, since when, and where to look."""
+
+    kind: str
+    noun: str
+    subject: str
+    text: str
+    detail: str
+    verb: str
+    at: datetime | None
+    rollout_pk: UUID | None = None
+    job_pk: UUID | None = None
+    badge: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionView:
+    """What needs a person, the most pressing first."""
+
+    pk: str
+    revision: int
+    items: tuple[Item, ...]
+
+
+def attention_view(pk: str) -> AttentionView:
+    """Return what needs a person; a fixed number of queries."""
+    revision, now = _revision(pk), timezone.now()
+    halted = list(_halted(pk, now))
+    seen = {item.job_pk for item in halted}
+    items = [
+        *halted,
+        *_held(pk),
+        *(item for item in _unwell(pk) if item.job_pk not in seen),
+        *_odd_nodes(pk),
+    ]
+    return AttentionView(pk=pk, revision=revision, items=tuple(items[:MOST_ITEMS]))
+
+
+def attention_count(user: Person, namespaces: Sequence[str]) -> int:
+    """Count the rollouts that wait for a person: the number beside the navigation's link."""
+    readable = set(namespaces) & set(namespaces_for(user, READ))
+    return Rollout.objects.filter(namespace__in=readable, state=RolloutState.PAUSED).count()
+
+
+def _halted(pk: str, now: datetime) -> Iterator[Item]:
+    found = _within(
+        Rollout.objects.select_related("job", "version").filter(
+            state=RolloutState.HALTED, completed_at__gt=now - FRESH
+        ),
+        pk,
+    )
+    for row in found.order_by("-completed_at")[:MOST_ITEMS]:
+        went_back = row.job.version > row.version.number
+        yield Item(
+            kind="halted",
+            noun="rollout",
+            subject=row.job.name,
+            text=f"v{row.version.number} halted" + (" and was taken over" if went_back else ""),
+            detail=f"{row.failed_nodes:,} of {row.total_nodes:,} nodes failed ({row.halted_by}).",
+            verb="See why",
+            at=row.completed_at,
+            rollout_pk=row.pk,
+            job_pk=row.job_id,
+        )
+
+
+def _held(pk: str) -> Iterator[Item]:
+    found = _within(
+        Rollout.objects.select_related("job", "version").filter(state=RolloutState.PAUSED), pk
+    )
+    for row in found.order_by("-started_at")[:MOST_ITEMS]:
+        is_gate = row.pause_reason == PauseReason.AWAITING_PROMOTION
+        done = f"{row.updated_nodes:,} of {row.total_nodes:,} nodes have it."
+        yield Item(
+            kind="awaiting_promotion" if is_gate else "paused",
+            noun="rollout",
+            subject=row.job.name,
+            text=f"v{row.version.number} "
+            + ("waits for promotion" if is_gate else "is paused by a person"),
+            detail=done,
+            verb="Review",
+            at=row.started_at,
+            rollout_pk=row.pk,
+            job_pk=row.job_id,
+        )
+
+
+def _unwell(pk: str) -> Iterator[Item]:
+    latest = Rollout.objects.filter(job=OuterRef("pk")).order_by("-started_at").values("pk")[:1]
+    found = _within(
+        Job.objects.filter(state__in=UNWELL).annotate(newest_rollout=Subquery(latest)), pk
+    )
+    for row in found.order_by("-updated_at")[:MOST_ITEMS]:
+        yield Item(
+            kind=row.state,
+            noun="job",
+            subject=row.name,
+            text=f"is {row.state.replace('_', ' ')}",
+            detail=row.state_message,
+            verb="Look at it",
+            at=row.updated_at,
+            rollout_pk=row.newest_rollout,
+            job_pk=row.pk,
+        )
+
+
+def _odd_nodes(pk: str) -> Iterator[Item]:
+    lost = Q(connection_state=ConnectionState.LOST, enrolment_state=EnrolmentState.ACCEPTED)
+    asking = Q(enrolment_state=EnrolmentState.PENDING) & ~Q(
+        connection_state=ConnectionState.DELETED
+    )
+    found = _within(Node.objects.all(), pk).aggregate(
+        lost=Count("pk", filter=lost), asking=Count("pk", filter=asking)
+    )
+    if found["lost"]:
+        yield _of_nodes("lost", found["lost"], "lost", "They have been silent for too long.")
+    if found["asking"]:
+        yield _of_nodes("pending", found["asking"], "asking to join", "Compare their keys first.")
+
+
+def _of_nodes(kind: str, count: int, what: str, detail: str) -> Item:
+    return Item(
+        kind=kind,
+        noun="node",
+        subject=f"{count:,} node" if count == 1 else f"{count:,} nodes",
+        text=what,
+        detail=detail,
+        verb="Show them",
+        at=None,
+        badge=kind,
+    )
+
+
+# --- Rolling now, fleet, activity ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingView:
+    """The rollouts that have not ended."""
+
+    pk: str
+    revision: int
+    rows: tuple[RolloutRow, ...]
+    is_cut: bool
+
+
+def rolling_view(pk: str) -> RollingView:
+    """Return the active rollouts, the newest first."""
+    revision = _revision(pk)
+    found = _within(
+        Rollout.objects.select_related("job", "version").filter(
+            state__in=[RolloutState.ACTIVE, RolloutState.PAUSED]
+        ),
+        pk,
+    )
+    rollouts = list(found.order_by("-started_at", "-id")[: MOST_ITEMS + 1])
+    return RollingView(
+        pk=pk,
+        revision=revision,
+        rows=rollout_rows(rollouts[:MOST_ITEMS]),
+        is_cut=len(rollouts) > MOST_ITEMS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadgeCount:
+    """How many nodes show a badge, and how the bar draws them."""
+
+    badge: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """The nodes by badge, and what runs on them."""
+
+    pk: str
+    revision: int
+    total: int
+    badges: tuple[BadgeCount, ...]
+    segments: tuple[tuple[str, int, str], ...]
+    wanted: int
+    running: int
+    degraded: int
+    jobs: int
+
+
+_BADGE_FILLS = {
+    "ready": "ok",
+    "cordoned": "off",
+    "draining": "warn",
+    "disconnected": "track",
+    "lost": "bad",
+    "pending": "active",
+    "rejected": "off",
+    "revoked": "off",
+}
+
+
+def fleet_view(pk: str) -> FleetView:
+    """Return the fleet by badge: the same few queries for any number of nodes."""
+    revision = _revision(pk)
+    axes = _within(Node.objects.exclude(connection_state=ConnectionState.DELETED), pk)
+    counts: Counter[str] = Counter()
+    rows = axes.order_by().values_list("connection_state", "scheduling_state", "enrolment_state")
+    for connection, scheduling, enrolment, count in rows.annotate(count=Count("pk")):
+        shown = badge(connection=connection, scheduling=scheduling, enrolment=enrolment)
+        counts[shown] += count
+    work = _work(pk)
+    return FleetView(
+        pk=pk,
+        revision=revision,
+        total=counts.total(),
+        badges=tuple(BadgeCount(badge=b, count=counts[b]) for b in _BADGE_FILLS if counts[b]),
+        segments=tuple((fill, counts[b], b) for b, fill in _BADGE_FILLS.items() if counts[b]),
+        wanted=work["wanted"],
+        running=work["running"],
+        degraded=work["degraded"],
+        jobs=_within(Job.objects.exclude(state=JobState.DELETED), pk).count(),
+    )
+
+
+def _work(pk: str) -> dict[str, Any]:
+    """Count the executions that should run, and how many of them do."""
+    ended = Q(observed_state__in=[ObservedState.COMPLETED, ObservedState.FAILED])
+    rows = _within(Execution.objects.filter(desired_state=DesiredState.RUNNING), pk)
+    return rows.aggregate(
+        wanted=Count("pk", filter=~ended),
+        running=Count(
+            "pk", filter=Q(observed_state__in=[ObservedState.RUNNING, ObservedState.DEGRADED])
+        ),
+        degraded=Count("pk", filter=Q(observed_state=ObservedState.DEGRADED)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityView:
+    """What happened last to rollouts and jobs; single executions are left to their own pages."""
+
+    pk: str
+    revision: int
+    rows: tuple[EventRow, ...]
+
+
+def activity_view(pk: str) -> ActivityView:
+    """Return the newest events that are not of one execution."""
+    revision = _revision(pk)
+    found = _within(Event.objects.select_related("job").filter(execution_id=None), pk)
+    found = found.exclude(kind__in=["wave.settled"])
+    rows = tuple(event_row(event) for event in found.order_by("-id")[:NEWEST])
+    return ActivityView(pk=pk, revision=revision, rows=rows)
+
+
+# --- First steps ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsView:
+    """How far a new installation has come."""
+
+    pk: str
+    revision: int
+    nodes: int
+    pending: int
+    jobs: int
+
+    @property
+    def is_first_run(self) -> bool:
+        """Say whether there is nothing yet that a dashboard could show."""
+        return not self.jobs
+
+    @property
+    def done(self) -> int:
+        """How many of the three steps are done; the first is that this page is shown."""
+        return 1 + bool(self.nodes) + bool(self.jobs)
+
+
+def steps_view(pk: str) -> StepsView:
+    """Return how far a new installation has come: at most a few rows are looked at."""
+    revision = _revision(pk)
+    nodes = _within(Node.objects.exclude(connection_state=ConnectionState.DELETED), pk)
+    trusted = nodes.filter(enrolment_state=EnrolmentState.ACCEPTED)
+    return StepsView(
+        pk=pk,
+        revision=revision,
+        nodes=len(trusted.values_list("pk")[:1000]),
+        pending=len(nodes.filter(enrolment_state=EnrolmentState.PENDING).values_list("pk")[:1000]),
+        jobs=len(_within(Job.objects.all(), pk).values_list("pk")[:1]),
+    )

@@ -2,10 +2,19 @@
 
 from django.urls import URLPattern, path
 
-from jobs import api
+from jobs import api, views
 
 app_name = "jobs"
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern] = [
+    path("", views.job_list, name="list"),
+    path("new/", views.new_job, name="new"),
+    path("plan/", views.plan_job, name="plan"),
+    path("discard-draft/", views.discard_job_draft, name="discard-draft"),
+    path("file/", views.save_job_file, name="save"),
+    path("<uuid:pk>/", views.job_by_id, name="detail"),
+    path("<str:namespace>/<str:name>/", views.job_detail, name="detail"),
+    path("<str:namespace>/<str:name>/edit/", views.edit_job, name="edit"),
+]
 api_patterns: list[URLPattern] = [
     path("jobs", api.JobsView.as_view(), name="jobs"),
     path("jobs/schema", api.JobSchemaView.as_view(), name="job-schema"),
@@ -15,8 +24,6 @@ api_patterns: list[URLPattern] = [
     path("jobs/<str:key>/stop", api.JobStopView.as_view(), name="job-stop"),
     path("jobs/<str:key>/rerun", api.JobRerunView.as_view(), name="job-rerun"),
     path("jobs/<str:key>/versions", api.JobVersionsView.as_view(), name="job-versions"),
-    path(
-        "jobs/<str:key>/versions/<int:number>", api.JobVersionView.as_view(), name="job-version"
-    ),
+    path("jobs/<str:key>/versions/<int:number>", api.JobVersionView.as_view(), name="job-version"),
     path("jobs/<str:key>/history", api.JobHistoryView.as_view(), name="job-history"),
 ]

@@ -16,7 +16,13 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    close_old_connections,
+)
 from django.utils import timezone
 
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
@@ -52,8 +58,6 @@ BACKLOG_MAX = 20_000
 POLL = 1.0
 RESEND = 5.0
 VITALS_EVERY = 10.0
-# Errors that pass: the same batch is tried again. Others are a frame's fault.
-PASSING = (OperationalError, InterfaceError)
 DOWN = (DatabaseError, InterfaceError, OSError)
 
 
@@ -214,23 +218,24 @@ class Gateway:
 
     async def _commit(self, batch: list[Incoming]) -> None:
         wait = 0.1
-        while batch:
+        while True:
             try:
                 self._confirm(await self._run("ingest", partial(ingest, batch)))
-            except PASSING as error:
-                logger.warning("%s reports wait for the database: %s", len(batch), error)
-                await asyncio.sleep(wait)
-                wait = min(5.0, wait * 2)
-            except Exception:
-                if len(batch) > 1:
-                    for item in batch:
-                        await self._commit([item])
-                    return
-                item = batch[0]
-                logger.exception("node %s: a %s was dropped", item.node_id, item.frame.kind)
-                batch = [Incoming(node_id=item.node_id, frame=Frame(seq=item.frame.seq))]
-            else:
-                return
+            except Exception as error:
+                if _will_pass(error):
+                    logger.warning("%s reports wait for the database: %s", len(batch), error)
+                    await asyncio.sleep(wait)
+                    wait = min(5.0, wait * 2)
+                    continue
+                if len(batch) == 1:
+                    # Only its number is kept, so that its sender does not send it for ever.
+                    item = batch[0]
+                    logger.exception("node %s: a %s was dropped", item.node_id, item.frame.kind)
+                    batch = [Incoming(node_id=item.node_id, frame=Frame(seq=item.frame.seq))]
+                    continue
+                for item in batch:
+                    await self._commit([item])
+            return
 
     def _confirm(self, taken: Taken) -> None:
         for node_id, up_to in taken.up_to.items():
@@ -348,6 +353,11 @@ class Gateway:
 
         bridge = sync_to_async(call, thread_sensitive=False, executor=self._threads[thread])
         return await bridge()
+
+
+def _will_pass(error: Exception) -> bool:
+    """Say whether the same batch may do later: it is the database's fault, not a frame's."""
+    return isinstance(error, DOWN) and not isinstance(error, DataError | IntegrityError)
 
 
 _gateways: dict[asyncio.AbstractEventLoop, Gateway] = {}

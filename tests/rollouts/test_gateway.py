@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from agent.protocol import Facts, Log, Refused, decode
-from jobs.models import Job
+from jobs.models import Event, Job
 from live.push import call_gateways
 from nodes.models import IngestClock, Node, NodePresence
 from nodes.services import revoke_node
@@ -122,11 +122,11 @@ async def test_what_was_not_committed_is_sent_again_after_a_lost_connection(agen
     await agent.assigned()
     await agent.state(execution.pk, "starting")
     await agent.close()
-    agent.unacknowledged.pop(max(agent.unacknowledged), None)
     await agent.connect()
-    assert agent.welcome.last_up_seq == (await in_db(Node.objects.get)).last_edge_seq_num
     await agent.committed(await agent.state(execution.pk, "validating"))
     assert (await stored(execution)).observed_state == "validating"
+    steps = Event.objects.order_by("job_seq").values_list("details__new_state", flat=True)
+    assert await in_db(list, steps) == ["starting", "validating"]
 
 
 async def test_a_node_without_its_journal_is_told_everything_again(agent):
@@ -336,3 +336,18 @@ async def test_what_is_due_is_done_without_a_message(transactional_db):
     await in_db(Job.objects.update, reconcile_due_at=timezone.now())
     with running_server():
         await eventually(Job.objects.filter(pk=job.pk).exclude(state="pending").exists)
+
+
+async def test_reports_wait_while_the_database_is_of_another_version(agent, outsider):
+    execution = await new_execution(agent)
+    await agent.connect()
+    await agent.assigned()
+    outsider.execute("ALTER TABLE rollouts_execution RENAME COLUMN restarts TO restarted")
+    try:
+        last = await agent.state(execution.pk, "starting")
+        with pytest.raises(TimeoutError):
+            await agent.committed(last, deadline=0.5)
+    finally:
+        outsider.execute("ALTER TABLE rollouts_execution RENAME COLUMN restarted TO restarts")
+    await agent.committed(last)
+    assert (await stored(execution)).observed_state == "starting"

@@ -79,7 +79,7 @@ def meet_node(
         if not ended and delivered > 0 and known.get(str(pk), 0) < seq
     ]
     if missing:
-        change("UPDATE rollouts_execution SET delivered_seq = 0 WHERE id = ANY(%s)", [missing])
+        _forget_delivery(missing)
     if away_since is not None and any(not resting for *_, resting in rows):
         _resume_clocks(node_id, away_since, now)
     ours = {str(pk) for pk, *_ in rows}
@@ -88,6 +88,18 @@ def meet_node(
         for pk, seq in sorted(known.items())
         if pk not in ours
     ]
+
+
+def _forget_delivery(execution_ids: list[UUID]) -> None:
+    change(
+        """
+        UPDATE rollouts_execution e SET delivered_seq = 0
+        FROM (SELECT id FROM rollouts_execution WHERE id = ANY(%s)
+              ORDER BY id FOR NO KEY UPDATE) held
+        WHERE e.id = held.id
+        """,
+        [execution_ids],
+    )
 
 
 def _resume_clocks(node_id: UUID, away_since: datetime, now: datetime) -> None:

@@ -16,13 +16,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
-from django.db import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    close_old_connections,
-)
+from django import db
 from django.utils import timezone
 
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
@@ -56,9 +50,11 @@ GROUP_PAUSE = 0.025
 # Frames that may wait here; above it the sockets are not read, and agents keep what they have.
 BACKLOG_MAX = 20_000
 POLL = 1.0
+# Each has its own, so that a herd that comes back delays neither reports nor presence.
+THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1}
 RESEND = 5.0
 VITALS_EVERY = 10.0
-DOWN = (DatabaseError, InterfaceError, OSError)
+DOWN = (db.DatabaseError, db.InterfaceError, OSError)
 
 
 class Gateway:
@@ -76,8 +72,8 @@ class Gateway:
         self._vitals: dict[UUID, Vitals] = {}
         self._written: dict[UUID, Vitals] = {}
         self._threads = {
-            name: ThreadPoolExecutor(1, thread_name_prefix=f"gateway-{name}")
-            for name in ("ingest", "talk", "sweep")
+            name: ThreadPoolExecutor(count, thread_name_prefix=f"gateway-{name}")
+            for name, count in THREADS.items()
         }
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -114,7 +110,7 @@ class Gateway:
         """Serve one agent from the opened socket to its end."""
         session = Session(receive, send)
         try:
-            admission = await shake_hands(session, partial(self._run, "talk"), self.name)
+            admission = await shake_hands(session, partial(self._run, "admit"), self.name)
         except Rejected as refusal:
             await self._turn_away(session, refusal.frame)
             return
@@ -345,11 +341,11 @@ class Gateway:
 
     async def _run(self, thread: str, function: Callable[[], Answer]) -> Answer:
         def call() -> Answer:
-            close_old_connections()
+            db.close_old_connections()
             try:
                 return function()
             finally:
-                close_old_connections()
+                db.close_old_connections()
 
         bridge = sync_to_async(call, thread_sensitive=False, executor=self._threads[thread])
         return await bridge()
@@ -357,7 +353,7 @@ class Gateway:
 
 def _will_pass(error: Exception) -> bool:
     """Say whether the same batch may do later: it is the database's fault, not a frame's."""
-    return isinstance(error, DOWN) and not isinstance(error, DataError | IntegrityError)
+    return isinstance(error, DOWN) and not isinstance(error, db.DataError | db.IntegrityError)
 
 
 _gateways: dict[asyncio.AbstractEventLoop, Gateway] = {}

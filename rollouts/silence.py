@@ -96,7 +96,7 @@ def judge_missing_windows(now: datetime) -> int:
         for execution_id, last_sign, gap in silent:
             subject = subjects[str(execution_id)]
             rules = rules_of(subject.row)
-            since = max(last_sign, _came_up(subject) or last_sign)
+            since = max(at for at in (last_sign, *_later_signs(subject)) if at)
             missed = missed_windows(subject.facts, rules, now, since=since, gaps=gap)
             _take(subject, apply_silence(subject.facts, rules, missed, now), events, now)
         store_subjects(subjects.values(), events, now)
@@ -150,6 +150,8 @@ def _give_up_waiting(successor: Subject, events: list[EventDraft], now: datetime
     _take(successor, fail(successor.facts, now, "previous_not_stopped", reason), events, now)
 
 
-def _came_up(subject: Subject) -> datetime | None:
+def _later_signs(subject: Subject) -> tuple[datetime | None, ...]:
+    """Return when it came up, and its last window, which may have come since it was chosen."""
     text = subject.facts.details.get("up_at")
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+    up_at = datetime.fromisoformat(text) if isinstance(text, str) else None
+    return up_at, subject.facts.last_window_at

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from agent import protocol
+from agent import processes, protocol
 from tests.agent.dying_agent import POINTS
 from tests.agent.nodes import ROOT, await_no_process, processes_of
 from tests.agent.stub import resent
@@ -105,12 +105,16 @@ def test_a_script_whose_end_is_unknown_fails_and_does_not_run_again(server, agen
 
 
 def test_a_timeout_counts_from_the_start_also_for_an_adopted_script(server, agent):
-    order = server.assign(server.script("sleep 60", execution_timeout=3.0))
+    order = server.assign(server.script("sleep 60", execution_timeout=4.0))
     server.await_state(order.execution_id, "running")
     agent.kill()
+    (leader,) = [pid for pid in processes_of(order.execution_id) if os.getsid(pid) == pid]
+    wait_until(lambda: processes.age(processes.started_at(leader)) > 4.0)
     agent.start()
     result = server.result(order.execution_id)
     assert result.status == "timeout"
+    # Were it counted from the adoption, eight seconds would pass at least.
+    assert result.duration_ms < 8000
     await_no_process(order.execution_id)
 
 

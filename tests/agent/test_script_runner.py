@@ -95,6 +95,8 @@ async def test_an_exit_code_is_kept_and_death_by_a_signal_is_128_and_more(
 async def test_a_script_does_not_begin_before_its_start_is_journalled(make_order, notes, tmp_path):
     order = make_order(f"touch {tmp_path}/began")
     work = await ScriptRunner().start(order, notes)
+    # Another script has the time to run from beginning to end.
+    assert (await run(make_order("echo other"), Notes())).output == "other\n"
     await work.stop(0.5)
     outcome = await work.wait()
     assert outcome.status == "cancelled"

@@ -378,7 +378,6 @@ async def test_the_new_execution_starts_only_after_the_old_one_has_ended(node, t
     new = node.assign(
         node.pipeline(
             f"echo new >>{tmp_path}/log; sleep 60",
-            job_id=old.job_id,
             previous_execution_id=old.execution_id,
         )
     )

@@ -4,11 +4,11 @@ import threading
 import time
 
 
-def wait_until(predicate, deadline=10.0, message=""):
-    """Ask until `predicate` is true and give its answer; fail after `deadline` seconds."""
+def wait_until(predicate, deadline=10.0, message="", every=0.02):
+    """Ask every few instants until `predicate` is true; give its answer, or fail at the deadline."""
     end, pulse = time.monotonic() + deadline, threading.Event()
     while not (answer := predicate()):
         if time.monotonic() > end:
             raise AssertionError(message or f"not true within {deadline:g} s: {predicate}")
-        pulse.wait(0.02)
+        pulse.wait(every)
     return answer

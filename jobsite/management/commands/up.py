@@ -217,6 +217,8 @@ class Product:
         argv += ["--token", str(self.bootstrap["enrol_token"])]
         for key, value in labels.items():
             argv += ["--label", f"{key}={value}"]
+        # The example jobs follow the web's own log, live.
+        argv += ["--env", f"JOBSITE_LOG={self.plan.data / 'log' / 'web.jsonl'}"]
         return self._python(name, *argv, ready=_says("connected"), children_survive=True)
 
     async def _web_is_ready(self, _: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.sessions.models import Session
 from django.db import connection
-from django.db.models import Case, OuterRef, Q, Subquery, When
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
 from django.utils.crypto import constant_time_compare
 from knox.crypto import hash_token
 
@@ -86,6 +86,17 @@ def namespaces_for(user: Person, permission: str) -> tuple[str, ...]:
 def readable_namespaces(user: Person) -> tuple[str, ...]:
     """Return the names of the namespaces in which a person holds anything at all, sorted."""
     return tuple(sorted(grants_of(user).within))
+
+
+def namespaces_seen_by(user: Person) -> QuerySet[Namespace]:
+    """Return the namespaces that a person may look at."""
+    return Namespace.objects.filter(name__in=namespaces_for(user, "namespace:read"))
+
+
+def find_namespace(user: Person, name: str, permission: str) -> Namespace:
+    """Return a namespace by its name. Raises Refused: not_found, forbidden (law 10)."""
+    require(user, permission, name)
+    return Namespace.objects.get(name=name)
 
 
 def _read_grants(user: Person) -> Grants:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
-from django.db import transaction
-from django.db.models import Q
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError, Q
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -229,3 +230,60 @@ def _audit_role(
 ) -> None:
     kind = "user" if isinstance(holder, User) else "group"
     record_audit(actor, action, kind, str(holder), namespace or "", details={"role": role})
+
+
+# --- Namespaces ----------------------------------------------------------------------------------
+
+_NAMESPACE_RE = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+NAMESPACE_FIELDS = ("description", "require_signatures", "min_signatures")
+
+
+@transaction.atomic
+def create_namespace(name: str, values: Mapping[str, Any], *, actor: Actor = SYSTEM) -> Namespace:
+    """Make a namespace with these of NAMESPACE_FIELDS. Raises Refused: invalid_value, conflict."""
+    if not _NAMESPACE_RE.fullmatch(name):
+        raise Refused(
+            "invalid_value",
+            "A namespace's name has 1 to 63 small letters, digits, '.', '_' or '-', and begins and "
+            "ends with a letter or digit.",
+        )
+    made, is_new = Namespace.objects.get_or_create(name=name, defaults=dict(values))
+    if not is_new:
+        raise Refused("conflict", f"There is a namespace {name} already.")
+    record_audit(actor, "namespace.create", "namespace", name, name, details=values)
+    return made
+
+
+@transaction.atomic
+def change_namespace(name: str, values: Mapping[str, Any], *, actor: Actor = SYSTEM) -> Namespace:
+    """Change these of NAMESPACE_FIELDS of a namespace. Raises Refused `not_found`."""
+    namespace = Namespace.objects.select_for_update(no_key=True).filter(name=name).first()
+    if namespace is None:
+        raise Refused("not_found", f"There is no namespace {name}.")
+    changed = {key: value for key, value in values.items() if getattr(namespace, key) != value}
+    if changed:
+        old = {key: getattr(namespace, key) for key in changed}
+        for key, value in changed.items():
+            setattr(namespace, key, value)
+        namespace.save(update_fields=list(changed))
+        details = {"old": old, "new": changed}
+        record_audit(actor, "namespace.change", "namespace", name, name, details=details)
+    return namespace
+
+
+@transaction.atomic
+def delete_namespace(name: str, *, actor: Actor = SYSTEM) -> None:
+    """Delete an empty namespace with its role bindings. Raises Refused: not_found, conflict."""
+    namespace = Namespace.objects.filter(name=name).first()
+    if namespace is None:
+        raise Refused("not_found", f"There is no namespace {name}.")
+    try:
+        with transaction.atomic():
+            namespace.delete()
+    except (ProtectedError, IntegrityError) as error:
+        raise Refused(
+            "conflict",
+            f"The namespace {name} has jobs or nodes.",
+            hint="History counts too: rows of deleted jobs and nodes are kept.",
+        ) from error
+    record_audit(actor, "namespace.delete", "namespace", name, name)

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from access import views
+from access import api, views
 
 app_name = "access"
 urlpatterns = [
@@ -13,4 +13,9 @@ urlpatterns = [
     path("tokens/<str:token_id>/revoke/", views.revoke, name="revoke-token"),
     path("namespace/", views.switch_namespace, name="switch-namespace"),
 ]
-api_patterns: list[URLPattern] = []
+api_patterns: list[URLPattern] = [
+    path("namespaces", api.NamespacesView.as_view(), name="namespaces"),
+    path("namespaces/<str:name>", api.NamespaceView.as_view(), name="namespace"),
+    path("tokens", api.TokensView.as_view(), name="tokens"),
+    path("tokens/<str:token_id>", api.TokenView.as_view(), name="token"),
+]

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from access.models import Namespace
 from access.problems import Refused
+from access.services import Actor, record_audit
 from nodes.keys import KeyRefused, fingerprint_of, read_public_key
 from nodes.models import EnrolmentToken, Node, NodeEvent
 from nodes.selector import check_label_key, check_label_value
@@ -20,7 +21,9 @@ from nodes.states import ConnectionState, EnrolmentState
 
 LABELS_MAX = 64
 TOKEN_PREFIX = "jse_"  # noqa: S105 - what such a secret begins with
+TOKEN_TTL = timedelta(hours=1)
 TOKEN_TTL_MAX = timedelta(days=30)
+TOKEN_USES_MAX = 100_000
 _HELD = (EnrolmentState.PENDING, EnrolmentState.ACCEPTED)
 
 
@@ -40,35 +43,60 @@ class Newcomer:
     capabilities: Mapping[str, Any] = field(default_factory=dict)
 
 
+@transaction.atomic
 def issue_enrolment_token(
     namespace: str,
     *,
     labels: Mapping[str, str] | None = None,
     auto_accept: bool = False,
     max_uses: int = 1,
-    ttl: timedelta = timedelta(hours=1),
+    ttl: timedelta = TOKEN_TTL,
     actor_name: str = "",
+    actor: Actor | None = None,
 ) -> str:
     """Make a token and return its text, which is never to be seen again (security.md 2).
 
     Raises Refused: unknown_namespace, invalid_value.
     """
+    actor = actor or Actor(name=actor_name or "system")
     if not Namespace.objects.filter(pk=namespace).exists():
         raise Refused("unknown_namespace", f"There is no namespace {namespace!r}.")
     check_labels(labels or {})
     if max_uses < 1 or not timedelta(0) < ttl <= TOKEN_TTL_MAX:
         raise Refused("invalid_value", "A token has at least one use and lives up to 30 days.")
     text = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    EnrolmentToken.objects.create(
+    token = EnrolmentToken.objects.create(
         digest=digest_of(text),
         namespace_id=namespace,
         labels=dict(labels or {}),
         auto_accept=auto_accept,
         max_uses=max_uses,
         expires_at=timezone.now() + ttl,
-        created_by=actor_name[:150],
+        created_by="" if actor.name == "system" else actor.name[:150],
+    )
+    details = {"labels": token.labels, "auto_accept": auto_accept, "max_uses": max_uses}
+    record_audit(
+        actor, "enrolment_token.issue", "enrolment_token", token.pk, namespace, details=details
     )
     return text
+
+
+@transaction.atomic
+def revoke_enrolment_token(token_id: int, actor: Actor) -> None:
+    """End a token: no machine can join by it any more. Raises Refused `not_found`."""
+    token = EnrolmentToken.objects.filter(pk=token_id).first()
+    if token is None:
+        raise Refused("not_found", "There is no such enrolment token.")
+    details = {"uses": token.uses, "max_uses": token.max_uses}
+    record_audit(
+        actor,
+        "enrolment_token.revoke",
+        "enrolment_token",
+        token.pk,
+        token.namespace_id,
+        details=details,
+    )
+    token.delete()
 
 
 def enrol_node(token: str, newcomer: Newcomer, now: datetime | None = None) -> Node:

@@ -27,6 +27,7 @@ __all__ = [
     "Arrival",
     "Greeting",
     "accept_node",
+    "change_node_labels",
     "connect_node",
     "cordon_nodes",
     "delete_node",
@@ -122,12 +123,35 @@ def set_node_labels(node_id: UUID, labels: Mapping[str, str], actor: Actor = SYS
 
     Raises Refused: not_found, invalid_value.
     """
-    check_labels(labels)
+    return _put_labels(_lock(node_id), dict(labels), actor)
+
+
+@transaction.atomic
+def change_node_labels(
+    node_id: UUID,
+    changes: Mapping[str, str | None],
+    actor: Actor = SYSTEM,
+    *,
+    revision: int | None = None,
+) -> Node:
+    """Set some of the labels that people set and take away those that are None (domain.md 4.4).
+
+    With a revision only if the node still has it. Raises Refused: not_found, invalid_value,
+    stale_revision.
+    """
     node = _lock(node_id)
-    if node.operator_labels == dict(labels):
+    if revision is not None and revision != node.revision:
+        raise Refused("stale_revision", f"The node's revision is {node.revision}.")
+    merged = {**node.operator_labels, **changes}
+    return _put_labels(node, {k: v for k, v in merged.items() if v is not None}, actor)
+
+
+def _put_labels(node: Node, labels: dict[str, str], actor: Actor) -> Node:
+    check_labels(labels)
+    if node.operator_labels == labels:
         return node
-    details = {"old": node.operator_labels, "new": dict(labels)}
-    node.operator_labels = dict(labels)
+    details = {"old": node.operator_labels, "new": labels}
+    node.operator_labels = labels
     node.labels = {**node.reported_labels, **labels}
     _store(node, timezone.now(), "node.labelled", f"labels set by {actor.name}",
            "operator_labels", "labels", details=details)  # fmt: skip

@@ -23,7 +23,7 @@ from jobs.spec import parse_spec
 EXAMPLES = {
     "web-log": ("web-log-v1.yaml", "Pipeline that follows a log"),
     "log-processor": ("seed-log-processor.yaml", "Pipeline over files"),
-    "script": ("shell-script.yaml", "Shell script, once"),
+    "script": ("hello-script.yaml", "Shell script, once"),
 }
 _NAMESPACE_LINE = re.compile(r"(?m)^namespace: .*$")
 

@@ -11,7 +11,13 @@ urlpatterns: list[URLPattern] = [
     path("plan/", views.plan_job, name="plan"),
     path("discard-draft/", views.discard_job_draft, name="discard-draft"),
     path("file/", views.save_job_file, name="save"),
+    path("stop-selected/", views.stop_selected, name="stop-selected"),
     path("<uuid:pk>/", views.job_by_id, name="detail"),
+    path("<uuid:pk>/controls/", views.job_controls, name="controls"),
+    path("<uuid:pk>/file/", views.job_file, name="file"),
+    path("<uuid:pk>/stop/", views.stop, name="stop"),
+    path("<uuid:pk>/rerun/", views.rerun, name="rerun"),
+    path("<uuid:pk>/delete/", views.delete, name="delete"),
     path("<str:namespace>/<str:name>/", views.job_detail, name="detail"),
     path("<str:namespace>/<str:name>/edit/", views.edit_job, name="edit"),
 ]

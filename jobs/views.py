@@ -1,27 +1,179 @@
 """The pages of jobs: the list, one job, and the editor."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render, resolve_url
+from django.shortcuts import redirect, render, resolve_url
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from access.authentication import actor_of
-from access.context import current_namespace
+from access.context import current_namespace, shown_namespaces
 from access.problems import Refused
 from access.queries import Person
-from jobs import editor, editor_page
+from jobs import editor, editor_page, list_page, pages
 from jobs.editor import Study
 from jobs.editor_page import EXAMPLES, EditorView
-from jobs.forms import Entry, read_entry
+from jobs.forms import Entry, SelectionForm, read_entry, read_reason
 from jobs.models import Job
+from jobs.pages import WRITE
 from jobs.queries import find_job
-from jobs.services import Submission, discard_draft, etag_of, save_draft, submit_job
+from jobs.services import (
+    Submission,
+    delete_job,
+    discard_draft,
+    etag_of,
+    rerun_job,
+    save_draft,
+    stop_job,
+    submit_job,
+)
+from jobs.states import JobState
 
-WRITE = "job:write"
+TABS = {"overview": "Overview", "versions": "Versions", "history": "History", "yaml": "YAML"}
+
+
+# --- The list ------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def job_list(request: HttpRequest) -> HttpResponse:
+    view = list_page.list_view(request.user, request.GET, shown_namespaces(request))
+    return render(request, "jobs/jobs.html", {"view": view})
+
+
+@require_POST
+@login_required
+def stop_selected(request: HttpRequest) -> HttpResponse:
+    """Ask once more with the names, then stop each of the chosen jobs."""
+    form = SelectionForm(request)
+    if not form.is_valid():
+        raise Refused("invalid_value", "Some of the chosen jobs are not ids of jobs.")
+    jobs = list_page.chosen_jobs(request.user, form.cleaned_data["job"])
+    if not jobs:
+        messages.warning(request, "No job was chosen that you may stop.")
+        return _see("jobs:list")
+    if not form.cleaned_data["sure"]:
+        return render(request, "jobs/stop_selected.html", {"jobs": jobs})
+    reason = form.cleaned_data["reason"]
+    actor = actor_of(request)
+    stopped = sum(stop_job(actor, job.pk, reason)[1] for job in jobs)
+    messages.success(request, f"{stopped} of {len(jobs)} jobs stopped; the others had ended.")
+    return _see("jobs:list")
+
+
+# --- One job -------------------------------------------------------------------------------------
+
+
+@require_safe
+@login_required
+@never_cache
+def job_detail(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    return _show_job(request, find_job(request.user, name, namespace=namespace))
+
+
+@require_safe
+@login_required
+@never_cache
+def job_by_id(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Show a deleted job, whose name may be another's by now; lead to any other by its name."""
+    job = find_job(request.user, str(pk))
+    if job.state != JobState.DELETED:
+        query = f"?{request.GET.urlencode()}" if request.GET else ""
+        return redirect(resolve_url("jobs:detail", job.namespace_id, job.name) + query)
+    return _show_job(request, job)
+
+
+def _show_job(request: HttpRequest, job: Job) -> HttpResponse:
+    tab = request.GET.get("tab", "overview")
+    if tab not in TABS:
+        raise Http404
+    tab_queries: dict[str, Callable[[], object]] = {
+        "overview": lambda: pages.overview_of(job),
+        "versions": lambda: pages.versions_view(job, request.GET),
+        "history": lambda: pages.history_view(job, request.GET),
+        "yaml": lambda: editor_page.stored_text(job),
+    }
+    context = {
+        "job": job,
+        "head": pages.head_view(job.pk),
+        "controls": pages.controls_of(request.user, job, request.GET.get("confirm", "")),
+        "tabs": TABS,
+        "tab": tab,
+        "tab_template": f"jobs/_tab_{tab}.html",
+        "tab_view": tab_queries[tab](),
+    }
+    return render(request, "jobs/job.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def job_controls(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Answer the buttons alone: a live page asks for them when other ones apply."""
+    controls = pages.controls_of(request.user, find_job(request.user, str(pk)))
+    return render(request, "jobs/_controls.html", {"controls": controls})
+
+
+@require_safe
+@login_required
+def job_file(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = find_job(request.user, str(pk))
+    return _file(editor_page.stored_text(job), job.name)
+
+
+@require_POST
+@login_required
+def stop(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = find_job(request.user, str(pk), WRITE)
+    try:
+        _, is_changed = stop_job(actor_of(request), job.pk, read_reason(request))
+    except Refused as refused:
+        return _say(request, job, refused)
+    text = "is being stopped on every node." if is_changed else "had ended already."
+    messages.success(request, f"{job.name} {text}")
+    return _see_job(job)
+
+
+@require_POST
+@login_required
+def rerun(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = find_job(request.user, str(pk), WRITE)
+    try:
+        rerun_job(actor_of(request), job.pk)
+    except Refused as refused:
+        return _say(request, job, refused)
+    messages.success(request, f"{job.name} is looked at again: nodes that lack it get it.")
+    return _see_job(job)
+
+
+@require_POST
+@login_required
+def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = find_job(request.user, str(pk), WRITE)
+    if request.POST.get("name", "") != job.name:
+        messages.error(request, "Nothing was deleted: type the name exactly as it is written.")
+        return _see(resolve_url("jobs:detail", job.namespace_id, job.name) + "?confirm=delete")
+    try:
+        delete_job(actor_of(request), job.pk, read_reason(request))
+    except Refused as refused:
+        return _say(request, job, refused)
+    messages.success(request, f"{job.name} is deleted; its executions are being stopped.")
+    return _see("jobs:list")
+
+
+def _say(request: HttpRequest, job: Job, refused: Refused) -> HttpResponse:
+    messages.error(request, f"{refused.detail} {refused.hint}".strip())
+    return _see_job(job)
+
+
+def _see_job(job: Job) -> HttpResponse:
+    return _see(resolve_url("jobs:detail", str(job.pk)))
 
 
 # --- The editor ----------------------------------------------------------------------------------
@@ -94,8 +246,12 @@ def save_job_file(request: HttpRequest) -> HttpResponse:
     """Give the editor's text back as a file, whatever is wrong with it."""
     entry = read_entry(request)
     job = _job_of(request.user, entry)
-    response = HttpResponse(entry.text, content_type="application/yaml; charset=utf-8")
-    name = job.name if job else "job"
+    return _file(entry.text, job.name if job else "job")
+
+
+def _file(text: str, name: str) -> HttpResponse:
+    # A job's name has no character that a header or a file system minds.
+    response = HttpResponse(text, content_type="application/yaml; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}.yaml"'
     return response
 
@@ -180,15 +336,3 @@ def _user_id(request: HttpRequest) -> int:
 
 def _see(address: str) -> HttpResponse:
     return HttpResponseRedirect(resolve_url(address), status=303)
-
-
-def job_list(request: HttpRequest) -> HttpResponse:
-    raise Http404
-
-
-def job_detail(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    raise Http404
-
-
-def job_by_id(request: HttpRequest, pk: UUID) -> HttpResponse:
-    raise Http404

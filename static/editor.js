@@ -1,7 +1,8 @@
 /* The job editor: a CodeMirror over <textarea data-editor>, which stays the form's field.
 
    <textarea data-editor="yaml" data-schema="/api/v1/jobs/schema"> inside a form with hx-trigger="plan".
-   The answer renders each problem as <p data-problem-line="21" data-problem-level="bad">…</p>. */
+   The answer renders each problem as <p data-problem-line="21" data-problem-level="bad">…</p>, and controls that
+   change the plan carry data-replan. A submit button with data-stay does not leave the page. */
 (() => {
   const nonce = document.currentScript.nonce;
   const { EditorView, basicSetup, keymap, yaml, json, tags, HighlightStyle, syntaxHighlighting,
@@ -129,7 +130,8 @@
       view.focus();
     });
     mark();
-    form.addEventListener("submit", () => { leaving = true; });
+    form.addEventListener("change", (event) => { if (event.target.matches("[data-replan]")) ask(); });
+    form.addEventListener("submit", (event) => { leaving = !event.submitter?.matches("[data-stay]"); });
     window.addEventListener("beforeunload", (event) => { if (!leaving && area.value !== saved) event.preventDefault(); });
   };
   document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("textarea[data-editor]").forEach(enhance));

@@ -24,6 +24,7 @@ CASE
     WHEN t.state = 'failed' THEN CASE e.observed_state WHEN 'lost' THEN 'lost' ELSE 'failed' END
     WHEN t.state = 'released' THEN CASE e.observed_state
         WHEN 'validating' THEN 'validating' WHEN 'failed' THEN 'failed' WHEN 'lost' THEN 'lost'
+        WHEN 'running' THEN CASE v.spec ->> 'type' WHEN 'pipeline' THEN 'stable' ELSE 'starting' END
         WHEN 'completed' THEN 'stable' WHEN 'stopping' THEN 'old' WHEN 'stopped' THEN 'old'
         ELSE 'starting' END
     ELSE CASE e.observed_state

@@ -35,6 +35,9 @@ def pytest_configure(config):
         from django.conf import settings as django_settings
 
         assert django_settings.DATABASES
+    # An xdist worker that inherited the name would load the settings before its own conftest,
+    # with the addresses of the controller's servers, which never run.
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
 def pytest_unconfigure():

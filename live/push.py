@@ -1,8 +1,7 @@
 """Doorbells: announce that a row changed, and ring a background function by its name."""
 
 import contextlib
-import logging
-from typing import Any
+from collections.abc import Mapping
 
 from asgiref.sync import async_to_sync
 from celery import current_app
@@ -10,8 +9,6 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
-
-logger = logging.getLogger(__name__)
 
 # A doorbell that does not sound is made good by a sweep or a poll, so these cost only latency.
 UNHEARD = (OperationalError, RedisError, OSError)
@@ -27,7 +24,17 @@ def announce(noun: str, pk: object, revision: int) -> None:
     transaction.on_commit(lambda: _send_group(noun, str(pk), revision), robust=True)
 
 
-def ring(name: str, *args: Any) -> None:
+def announce_all(bells: Mapping[tuple[str, object], int]) -> None:
+    """Announce many rows, given as revision by (noun, id), after one commit.
+
+    It crosses to the event loop once for all of them: a batch of reports changes hundreds.
+    """
+    if bells:
+        kept = dict(bells)
+        transaction.on_commit(lambda: _send_groups(kept), robust=True)
+
+
+def ring(name: str, *args: str) -> None:
     """Wake a background function by name once the transaction has committed."""
     transaction.on_commit(lambda: _send_task(name, args), robust=True)
 
@@ -38,13 +45,23 @@ def call_gateways() -> None:
 
 
 def _send_group(noun: str, pk: str, revision: int) -> None:
+    _send_groups({(noun, pk): revision})
+
+
+def _send_groups(bells: Mapping[tuple[str, object], int]) -> None:
+    # The first one that is not heard means that none will be.
+    with contextlib.suppress(*UNHEARD):
+        async_to_sync(_send_all)(bells)
+
+
+async def _send_all(bells: Mapping[tuple[str, object], int]) -> None:
     layer = get_channel_layer()
     assert layer is not None, "CHANNEL_LAYERS has a default"
-    message = {"type": "announce", "noun": noun, "pk": pk, "revision": revision}
-    with contextlib.suppress(*UNHEARD):
-        async_to_sync(layer.group_send)(group_name(noun, pk), message)
+    for (noun, pk), revision in bells.items():
+        message = {"type": "announce", "noun": noun, "pk": str(pk), "revision": revision}
+        await layer.group_send(group_name(noun, pk), message)
 
 
-def _send_task(name: str, args: tuple[Any, ...]) -> None:
+def _send_task(name: str, args: tuple[str, ...]) -> None:
     with contextlib.suppress(*UNHEARD):
         current_app.send_task(name, args=args, retry=False, ignore_result=True)

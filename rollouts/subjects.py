@@ -9,8 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from jobs.models import Job
-from live.push import ring
-from rollouts.bells import announce_all
+from live.push import announce_all, ring
 from rollouts.delivery import load_rules
 from rollouts.events import EventDraft, write_events
 from rollouts.models import Execution

@@ -112,7 +112,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "options": _timeouts,
         "pool": {
             "min_size": 1,
-            "max_size": env.int("DATABASE_POOL", default=6),
+            "max_size": env.int("DATABASE_POOL", default=12),
             "timeout": env.float("DATABASE_POOL_TIMEOUT", default=10),
         },
     }

@@ -127,8 +127,8 @@ def _brings_back(rollout: Rollout, terms: Terms) -> bool:
 def _advance(scene: Scene) -> None:
     """Settle, plan and carry out until the planner only waits or the rollout has ended."""
     rollout = scene.rollout
+    _settle(scene)  # once: what the steps below create has not begun
     for _ in range(MAX_STEPS):
-        _settle(scene)
         again = False
         for action in plan(build_snapshot(rollout, scene.terms, scene.now), scene.now):
             again = carry_out(action, scene) or again
@@ -241,6 +241,8 @@ def _catch_up(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
 
 def _wind_down(job: Job, now: datetime) -> None:
     """Stop everything of a stopped or deleted job; its rollout ends as cancelled (X77)."""
+    if job.nodes_changed:
+        placement.lose_executions(job, now=now)
     rollout = active_rollout(job)
     if rollout is not None:
         end_rollout(job, rollout, RolloutState.CANCELLED, f"the job was {job.state}", now)

@@ -3,12 +3,13 @@
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from jobs.models import Job
 from jobs.states import JobState
 from nodes.models import Node
-from rollouts.models import HealthWindow, LogChunk
+from rollouts.models import Execution, HealthWindow, LogChunk
 
 # How long windows and log lines of ended executions are kept (domain.md 4.13).
 RETENTION = timedelta(days=30)
@@ -30,9 +31,10 @@ def absorb_nodes(limit: int = 1000) -> int:
         return 0
     namespaces = sorted({namespace for _, namespace, _ in changed})
     with transaction.atomic():
-        jobs = Job.objects.filter(namespace_id__in=namespaces).exclude(
-            state__in=[JobState.STOPPED, JobState.DELETED]
-        )
+        # A job that was stopped has a look too while something of it is still to stop.
+        wanted = ~Q(state__in=[JobState.STOPPED, JobState.DELETED])
+        stopping = Execution.objects.filter(job=OuterRef("pk"), observed_state="stopping")
+        jobs = Job.objects.filter(wanted | Exists(stopping), namespace_id__in=namespaces)
         ids = list(jobs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
         Job.objects.filter(pk__in=ids).update(nodes_changed=True, reconcile_due_at=timezone.now())
         newest = max(at for _, _, at in changed if at is not None)

@@ -112,6 +112,8 @@ def _capabilities(spec: JobSpec) -> dict[str, frozenset[str]]:
     """Return what a node must be able to do, by kind (domain.md 4.2)."""
     if spec.type == "script":
         return {"runtimes": frozenset({spec.required_runtime})}
+    if spec.operation_names:
+        return {"operations": frozenset(spec.operation_names)}
     if spec.type != "pipeline" or not isinstance(spec.config, dict):
         return {}
     needed = required_components(spec.config)

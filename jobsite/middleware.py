@@ -1,4 +1,4 @@
-"""A request id on every request, one structured line at its end, and an answer to refusals."""
+"""A request id on every request, a line at its end, no NUL in addresses, answers to refusals."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from access.problems import Refused
-from jobsite.views import refused
+from jobsite.views import not_found, refused
 
 logger = logging.getLogger("jobsite.request")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -44,6 +44,22 @@ class RequestIdMiddleware:
             },
         )
         return response
+
+
+class NulMiddleware:
+    """Refuse addresses with a NUL character: no row holds one, and the database takes none."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer 404 for such a path, and a refusal for such a query."""
+        if "\0" in request.path_info:
+            return not_found(request, ValueError("a NUL in the path"))
+        query = request.META.get("QUERY_STRING", "")
+        if "%00" not in query and "\0" not in query:
+            return self.get_response(request)
+        return refused(request, Refused("invalid_value", "The query holds a NUL character."))
 
 
 class RefusalMiddleware:

@@ -219,7 +219,9 @@ def production_node(fleet, tmp_path):
     """A namespace `production` with one node of env=production, enrolled through REST."""
     made = fleet.http.post("/namespaces", json={"name": "production"})
     assert made.status_code == 201, made.text
-    token = fleet.http.post("/enrolment-tokens", json={"namespace": "production", "name": "seed"})
+    token = fleet.http.post(
+        "/enrolment-tokens", json={"namespace": "production", "auto_accept": True}
+    )
     assert token.status_code == 201, token.text
     argv = [sys.executable, "-m", "agent", "run", "--server", fleet.product.url]
     argv += ["--name", "prod-1", "--data-dir", str(tmp_path / "prod-1")]

@@ -1,7 +1,7 @@
 """The live boxes of this app: which noun has which parts, and who may look at them."""
 
 from live.registry import Fragment, Noun
-from rollouts import board, board_tabs, execution_page, overview
+from rollouts import board, board_limits, board_tabs, execution_page, overview
 from rollouts.queries import may_read_execution, may_read_rollout
 
 ROLLOUT = Noun(
@@ -11,11 +11,11 @@ ROLLOUT = Noun(
         Fragment(noun="rollout", name=name, template=f"rollouts/_rollout_{name}.html", query=query)
         for name, query in {
             "head": board.head_view,
-            "alert": board.alert_view,
+            "alert": board_limits.alert_view,
             "waves": board.waves_view,
             "nodes": board.nodes_view,
-            "budget": board.budget_view,
-            "why": board.why_view,
+            "budget": board_limits.budget_view,
+            "why": board_limits.why_view,
             "failures": board_tabs.failures_view,
             "events": board_tabs.events_view,
             "decisions": board_tabs.decisions_view,

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Q, QuerySet, When
 from django.http import QueryDict
 
 from access.problems import Refused
 from access.queries import Person, namespaces_for, require
 from access.rest import paginate, read_page
 from jobs.models import Job
+from nodes.models import Node
 from rollouts.board import badge_of
 from rollouts.marks import Wave, count_marks_of, waves_of
 from rollouts.models import Execution, Rollout
@@ -212,7 +213,8 @@ def _narrowed(rows: QuerySet[Execution], params: QueryDict) -> QuerySet[Executio
     if job:
         rows = rows.filter(job__name__icontains=job)
     if node:
-        rows = rows.filter(node__name__icontains=node)
+        node_id = _uuid(node)
+        rows = rows.filter(node=node_id) if node_id else rows.filter(node__name__icontains=node)
     if params.get("state"):
         rows = rows.filter(observed_state=params["state"])
     version = params.get("version", "").strip().removeprefix("v")
@@ -220,17 +222,21 @@ def _narrowed(rows: QuerySet[Execution], params: QueryDict) -> QuerySet[Executio
         is_number = version.isascii() and version.isdigit() and len(version) < 10
         rows = rows.filter(job_version=int(version)) if is_number else rows.none()
     if params.get("rollout"):
-        try:
-            rows = rows.filter(rollout=UUID(str(params["rollout"])))
-        except ValueError:
-            rows = rows.none()
+        rows = rows.filter(rollout=_uuid(str(params["rollout"])), rollout__isnull=False)
     return rows
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 EXECUTION_STATES = tuple(ObservedState)
 
 
-# --- The panel of a job's page -------------------------------------------------------------------
+# --- What pages of jobs and nodes load ------------------------------------------------------------
 
 PANEL_ROLLOUTS = 5
 PANEL_EXECUTIONS = 50
@@ -253,10 +259,7 @@ def panel_of(user: Person, job_pk: UUID) -> JobPanel:
 
     Raises Refused `not_found`, `forbidden`.
     """
-    job = Job.objects.filter(pk=job_pk).first()
-    if job is None:
-        raise Refused("not_found", "There is no such job, or you may not see it.")
-    require(user, READ, job.namespace_id)
+    job = _job_for(user, job_pk)
     rollouts = list(
         Rollout.objects.select_related("job", "version")
         .filter(job=job)
@@ -277,3 +280,44 @@ def panel_of(user: Person, job_pk: UUID) -> JobPanel:
         is_moving=any(row.completed_at is None for row in rollouts),
         is_cut=len(found) > PANEL_EXECUTIONS,
     )
+
+
+def _job_for(user: Person, job_pk: UUID) -> Job:
+    job = Job.objects.filter(pk=job_pk).first()
+    if job is None:
+        raise Refused("not_found", "There is no such job, or you may not see it.")
+    require(user, READ, job.namespace_id)
+    return job
+
+
+def newest_rollout_of(user: Person, job_pk: UUID) -> UUID:
+    """Return the newest rollout of a job. Raises Refused `not_found`, `forbidden`."""
+    job = _job_for(user, job_pk)
+    newest = Rollout.objects.filter(job=job).order_by("-started_at", "-id")
+    found = newest.values_list("pk", flat=True).first()
+    if found is None:
+        raise Refused("not_found", "This job has no rollout yet.")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePanel:
+    """What a node's page shows of executions."""
+
+    node_pk: UUID
+    executions: tuple[Execution, ...]
+
+
+def node_panel_of(user: Person, node_pk: UUID) -> NodePanel:
+    """Return the newest executions of a node, those that should run first.
+
+    Raises Refused `not_found`, `forbidden`.
+    """
+    node = Node.objects.filter(pk=node_pk).first()
+    if node is None:
+        raise Refused("not_found", "There is no such node, or you may not see it.")
+    require(user, READ, node.namespace_id)
+    wanted = Case(When(desired_state=DesiredState.RUNNING, then=0), default=1)
+    found = executions_of({node.namespace_id}).filter(node=node)
+    rows = found.order_by(wanted, "-created_at", "-id")[:PANEL_EXECUTIONS]
+    return NodePanel(node_pk=node.pk, executions=tuple(rows))

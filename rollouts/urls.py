@@ -7,7 +7,9 @@ from rollouts import api, views
 app_name = "rollouts"
 urlpatterns: list[URLPattern] = [
     path("rollouts/", views.rollout_list, name="list"),
-    path("rollouts/of-job/<uuid:pk>/", views.job_panel, name="job-panel"),
+    path("rollouts/of-job/<uuid:pk>/", views.newest_of_job, name="of-job"),
+    path("rollouts/of-job/<uuid:pk>/panel/", views.job_panel, name="job-panel"),
+    path("executions/of-node/<uuid:pk>/panel/", views.node_panel, name="node-panel"),
     path("executions/", views.execution_list, name="executions"),
     path("executions/<uuid:pk>/", views.execution_detail, name="execution"),
     path("rollouts/<uuid:pk>/", views.rollout_detail, name="detail"),

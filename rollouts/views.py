@@ -18,7 +18,7 @@ from access.problems import Refused
 from access.queries import namespaces_for
 from access.services import Actor
 from live.tones import tone_of
-from rollouts import board, board_tabs, execution_page, overview, services
+from rollouts import board, board_limits, board_spec, board_tabs, execution_page, overview, services
 from rollouts.controls import controls_of
 from rollouts.forms import ReasonForm
 from rollouts.models import Rollout
@@ -31,6 +31,8 @@ from rollouts.rows import (
     example_bar,
     list_executions,
     list_rollouts,
+    newest_rollout_of,
+    node_panel_of,
     panel_of,
 )
 from rollouts.states import FINISHED_ROLLOUT
@@ -62,11 +64,11 @@ def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "controls": controls_of(request.user, rollout, request.GET.get("confirm", "")),
         "form": ReasonForm(),
         "head": board.head_view(pk),
-        "alert": board.alert_view(pk),
+        "alert": board_limits.alert_view(pk),
         "waves": board.waves_view(pk),
         "nodes": board.nodes_view(pk),
-        "budget": board.budget_view(pk),
-        "why": board.why_view(pk),
+        "budget": board_limits.budget_view(pk),
+        "why": board_limits.why_view(pk),
         "tabs": TABS,
         "tab": tab,
         "tab_template": f"rollouts/_rollout_{tab}.html",
@@ -84,8 +86,8 @@ def _tab_view(tab: str, loaded: board.Board) -> object:
         "events": lambda: board_tabs.events_view(pk),
         "decisions": lambda: board_tabs.decisions_view(pk),
         "health": lambda: board_tabs.health_view(pk),
-        "spec": lambda: board_tabs.spec_view(loaded),
-        "parameters": lambda: board_tabs.parameters_of(loaded),
+        "spec": lambda: board_spec.spec_view(loaded),
+        "parameters": lambda: board_spec.parameters_of(loaded),
     }
     return queries[tab]()
 
@@ -206,6 +208,25 @@ def job_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Answer what the page of a job shows of this app: its newest rollout and its executions."""
     context = {"panel": panel_of(request.user, pk)}
     return render(request, "rollouts/_job_panel.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def newest_of_job(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Lead to the newest rollout of a job, with the question that was asked on the way."""
+    goal = resolve_url("rollouts:detail", newest_rollout_of(request.user, pk))
+    query = request.META.get("QUERY_STRING", "")
+    return HttpResponseRedirect(f"{goal}?{query}" if query else goal)
+
+
+@require_safe
+@login_required
+@never_cache
+def node_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Answer what the page of a node shows of this app: its executions."""
+    context = {"panel": node_panel_of(request.user, pk)}
+    return render(request, "rollouts/_node_panel.html", context)
 
 
 def _list_context(request: HttpRequest, names: Iterable[str]) -> dict[str, object]:

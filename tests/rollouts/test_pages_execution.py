@@ -230,7 +230,7 @@ def test_lists_take_as_many_queries_for_fifty_rows_as_for_five(
 
 def test_the_panel_of_a_job_shows_its_rollouts_and_executions(rollout, one, page_as):
     fleet.take_up(one)
-    text = text_of(page_as("vera"), f"/rollouts/of-job/{rollout.job_id}/")
+    text = text_of(page_as("vera"), f"/rollouts/of-job/{rollout.job_id}/panel/")
     assert f"/rollouts/{rollout.pk}/" in text
     assert one.node.name in text
     assert "<html" not in text
@@ -240,13 +240,30 @@ def test_the_panel_of_a_job_shows_its_rollouts_and_executions(rollout, one, page
 def test_the_panel_rests_when_nothing_moves(cast, page_as):
     fleet.make_nodes(1)
     rollout = fleet.completed(fleet.spec_of())
-    text = text_of(page_as("vera"), f"/rollouts/of-job/{rollout.job_id}/")
+    text = text_of(page_as("vera"), f"/rollouts/of-job/{rollout.job_id}/panel/")
     assert "every 2s" not in text
 
 
 def test_the_panel_of_a_foreign_job_is_not_there(rollout, page_as):
-    path = f"/rollouts/of-job/{rollout.job_id}/"
+    path = f"/rollouts/of-job/{rollout.job_id}/panel/"
     assert page_as("nils").get(path).status_code == 404
     assert (
         page_as("vera").get(path.replace(str(rollout.job_id), str(rollout.pk))).status_code == 404
     )
+
+
+def test_a_job_leads_to_its_newest_rollout_with_the_question_asked(rollout, page_as):
+    newer = fleet.start(fleet.spec_of(mark="v2", strategy="rolling"))
+    path = f"/rollouts/of-job/{rollout.job_id}/?confirm=cancel"
+    assert page_as("vera").get(path)["Location"] == f"/rollouts/{newer.pk}/?confirm=cancel"
+    assert page_as("nils").get(path).status_code == 404
+
+
+def test_the_panel_of_a_node_shows_what_should_run_there_first(cast, page_as):
+    (node,) = fleet.make_nodes(1)
+    fleet.completed(fleet.spec_of("old", strategy="rolling"))
+    fleet.completed(fleet.spec_of("old", mark="v2", strategy="rolling"))
+    text = text_of(page_as("vera"), f"/executions/of-node/{node.pk}/panel/")
+    assert text.index(">v2<") < text.index(">v1<")
+    assert len(rows_of(text_of(page_as("vera"), f"/executions/?node={node.pk}"))) == 2
+    assert page_as("nils").get(f"/executions/of-node/{node.pk}/panel/").status_code == 404

@@ -66,6 +66,15 @@ def test_what_destroys_is_asked_again_with_the_consequence(node, page_as, verb, 
     assert AuditEntry.objects.filter(actor="ada", object_id=str(node.pk)).count() == 1
 
 
+def test_a_question_stays_when_a_live_page_asks_for_the_buttons_again(node, page_as):
+    browser = page_as("ada")
+    text = text_of(browser, node, "?confirm=drain")
+    assert f'hx-include="#node-{node.pk}-controls [name=confirm]"' in text
+    assert '<input type="hidden" name="confirm" value="drain">' in text
+    again = browser.get(f"/nodes/{node.pk}/controls/?confirm=drain").content.decode()
+    assert "Keep it working" in again
+
+
 def test_a_button_that_came_too_late_says_so(node, page_as):
     browser = page_as("ada")
     text = browser.post(f"/nodes/{node.pk}/undrain/", follow=True).content.decode()

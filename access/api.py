@@ -1,8 +1,10 @@
 """REST for namespaces, and for one's own API tokens."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -14,7 +16,6 @@ from rest_framework.views import APIView
 from access import serializers
 from access.authentication import actor_of
 from access.bodies import flag_of, number_of, read_members, refused, text_of, texts_of, ttl_of
-from access.models import Namespace
 from access.problems import Refused
 from access.queries import (
     TokenRow,
@@ -32,6 +33,9 @@ from access.services import (
     issue_token,
     revoke_token,
 )
+
+if TYPE_CHECKING:
+    from access.models import Namespace
 
 TOKEN_TTL = timedelta(days=90)
 TOKEN_TTL_MAX = timedelta(days=365)

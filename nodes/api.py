@@ -1,6 +1,8 @@
 """REST for nodes and enrolment tokens: thin doors to services and queries."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -14,7 +16,6 @@ from access.queries import require
 from access.rest import list_parameter, page_body, paginate, read_page, refuse_unknown
 from nodes import records, serializers, services
 from nodes.enrolment import TOKEN_TTL, TOKEN_TTL_MAX, TOKEN_USES_MAX, revoke_enrolment_token
-from nodes.models import Node
 from nodes.queries import (
     READ,
     WRITE,
@@ -28,6 +29,9 @@ from nodes.queries import (
     with_presence,
 )
 from nodes.states import EnrolmentState
+
+if TYPE_CHECKING:
+    from nodes.models import Node
 
 _NAMESPACE = OpenApiParameter("namespace", str, description="Needed when a name is ambiguous.")
 _REVISION = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER)

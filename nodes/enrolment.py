@@ -1,6 +1,5 @@
 """Joining: tokens, machines that ask to enrol, and the administrator's word about them."""
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from django.utils import timezone
 
 from access.models import Namespace
 from access.problems import Refused
+from access.queries import digest_of
 from access.services import Actor, record_audit
 from nodes.keys import KeyRefused, fingerprint_of, read_public_key
 from nodes.models import EnrolmentToken, Node, NodeEvent
@@ -140,11 +140,6 @@ def usable_labels(labels: object) -> dict[str, str]:
         and not (check_label_key(key) or check_label_value(value))
     }
     return dict(sorted(sound.items())[:LABELS_MAX])
-
-
-def digest_of(token: str) -> str:
-    """Return what is stored of a token: it has 256 random bits, so plain SHA-256 is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _known_node(newcomer: Newcomer) -> Node | None:

@@ -9,8 +9,7 @@ from django.db.models import Case, CharField, Count, F, Q, QuerySet, When
 from django.db.models.lookups import In
 
 from access.problems import Refused
-from access.queries import Person, namespaces_for, require
-from nodes.enrolment import digest_of
+from access.queries import Person, digest_of, namespaces_for, require
 from nodes.models import EnrolmentToken, Node, NodeEvent
 from nodes.selector import Requirement, Selector, SelectorError, parse_label_filter, to_sql
 from nodes.states import ConnectionState, EnrolmentState

@@ -1,5 +1,6 @@
 """Differences between two versions as pages show them: in words first, in lines on demand."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -72,22 +73,34 @@ def difference(old: JobSpec, new: JobSpec) -> Difference:
 def change_rows(changes: Iterable[Change]) -> Iterator[ChangeRow]:
     """Yield changes in the words of the pages."""
     for change in changes:
+        old, new = _differing_lines(change.old, change.new)
+        path = change.path.removeprefix("/").replace("/", ".")
         yield ChangeRow(
             effect=str(change.effect),
             word=_WORDS[change.effect],
-            name=change.path.removeprefix("/")
-            .replace("/", ".")
-            .replace("~1", "/")
-            .replace("~0", "~"),
-            old=_short(change.old),
-            new=_short(change.new),
+            name=path.replace("~1", "/").replace("~0", "~"),
+            old=_short(old),
+            new=_short(new),
         )
+
+
+def _differing_lines(old: object, new: object) -> tuple[object, object]:
+    """Leave out of two longer texts the lines that they begin and end with in common."""
+    if not (isinstance(old, str) and isinstance(new, str) and "\n" in old + new):
+        return old, new
+    before, after = old.strip().split("\n"), new.strip().split("\n")
+    while before and after and before[0] == after[0]:
+        del before[0], after[0]
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return " ⏎ ".join(before), " ⏎ ".join(after)
 
 
 def _short(value: object) -> str:
     if value is None:
         return ""
-    text = " ".join(str(value).split())
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -6,5 +6,8 @@ from live.registry import Fragment, Noun
 JOB = Noun(
     name="job",
     may_read=may_read_job,
-    fragments=(Fragment(noun="job", name="head", template="jobs/_job_head.html", query=head_view),),
+    fragments=tuple(
+        Fragment(noun="job", name=name, template=f"jobs/_job_{name}.html", query=head_view)
+        for name in ("head", "watch")
+    ),
 )

@@ -1,6 +1,6 @@
 """The page of one job: its live boxes, its buttons, and what its tabs show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from jobs.queries import events_of, version_of, versions_of
 from jobs.spec import JobSpec
 from jobs.states import MEANINGS, JobState
 from live.tones import tone_of
+from nodes.models import Node
 
 READ = "job:read"
 WRITE = "job:write"
@@ -31,7 +32,7 @@ _ONE_SHOT = ("query", "update", "script")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadView:
-    """What the job is and how it stands. `panel_key` changes whenever its rollouts may have."""
+    """What the job is and how it stands."""
 
     pk: UUID
     revision: int
@@ -86,6 +87,9 @@ class Controls:
     no_rerun: str
     no_stop: str
     no_delete: str
+    no_rollback: str
+    # The rollout on whose page going back is decided.
+    newest_rollout: UUID | None
     # The destructive one that is being asked about: "stop", "delete" or "".
     asked: str = ""
     consequence: str = ""
@@ -106,6 +110,10 @@ def controls_of(user: Person, job: Job, asked: str = "") -> Controls:
     no_rerun = barred
     if not no_rerun and job.state == JobState.STOPPED:
         no_rerun = "A stopped job is started by submitting its spec again: use Edit."
+    newest = _newest_rollout(job)
+    no_rollback = barred
+    if not no_rollback and (newest is None or job.stable_version is None):
+        no_rollback = "There is no earlier version whose rollout completed."
     is_asked = (asked == "stop" and not no_stop) or (asked == "delete" and not barred)
     return Controls(
         pk=job.pk,
@@ -115,11 +123,19 @@ def controls_of(user: Person, job: Job, asked: str = "") -> Controls:
         no_rerun=no_rerun,
         no_stop=no_stop,
         no_delete=barred,
+        no_rollback=no_rollback,
+        newest_rollout=newest,
         asked=asked if is_asked else "",
         consequence=f"Version {job.version} ends on every node. {job.state_message}.".replace(
             "..", "."
         ),
     )
+
+
+def _newest_rollout(job: Job) -> UUID | None:
+    """Return the id of the last rollout that the job's events tell of."""
+    told = Event.objects.filter(job=job, rollout_id__isnull=False).order_by("-job_seq")
+    return told.values_list("rollout_id", flat=True).first()
 
 
 # --- Overview ------------------------------------------------------------------------------------
@@ -274,6 +290,8 @@ class EventRow:
     version: int
     rollout_pk: UUID | None
     execution_pk: UUID | None
+    node_pk: UUID | None
+    node: str
     tone: str
     glyph: str
 
@@ -287,14 +305,17 @@ class HistoryView:
 
 
 def history_view(job: Job, params: QueryDict) -> HistoryView:
-    """Return a page of what happened to a job: one query."""
+    """Return a page of what happened to a job: two queries."""
     page = read_page(params, filters=("tab", "confirm"), orders=("id",))
     events: QuerySet[Event] = events_of(job)
     found, token = paginate(events, page)
-    return HistoryView(rows=tuple(map(_event_row, found)), next_token=token)
+    node_ids = {event.node_id for event in found if event.node_id}
+    names = dict(Node.objects.filter(pk__in=node_ids).values_list("pk", "name"))
+    rows = tuple(_event_row(event, names) for event in found)
+    return HistoryView(rows=rows, next_token=token)
 
 
-def _event_row(event: Event) -> EventRow:
+def _event_row(event: Event, names: Mapping[UUID, str]) -> EventRow:
     state = event.details.get("new_state")
     look: Any = tone_of(str(state), event.kind.partition(".")[0]) if state else None
     return EventRow(
@@ -305,6 +326,8 @@ def _event_row(event: Event) -> EventRow:
         version=event.job_version,
         rollout_pk=event.rollout_id,
         execution_pk=event.execution_id,
+        node_pk=event.node_id,
+        node=names.get(event.node_id, "") if event.node_id else "",
         tone=look.tone if look else "off",
         glyph=look.glyph if look else "g-dot",
     )

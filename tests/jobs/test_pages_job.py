@@ -5,7 +5,6 @@ import pytest
 from jobs.models import Event, Job, JobVersion
 from jobs.pages import head_view
 from jobs.services import Submission, submit_job
-from live.registry import noun_named
 from tests.jobs.texts import pipeline
 from tests.rollouts import fleet
 
@@ -44,13 +43,6 @@ def test_the_page_says_how_the_job_stands(job, page_as):
     assert "10s windows, 2 good or 3 bad, errors up to 5.0%" in text
     assert f"/ws/live/job/{job.pk}/" in text
     assert f"/rollouts/of-job/{job.pk}/" in text
-
-
-def test_the_head_is_the_same_in_page_refresh_and_push(job, page_as):
-    vera = page_as("vera")
-    alone = html(vera.get(f"/live/job/{job.pk}/head/"))
-    assert alone in html(vera.get(PAGE))
-    assert noun_named("job").fragments[0].render(str(job.pk)) == alone
 
 
 def test_the_heads_revision_grows_with_all_that_happens(job, cast):

@@ -23,3 +23,11 @@ def job_name(fleet, request):
     name = "-".join(words)
     yield name
     fleet.delete_if_there(name)
+
+
+@pytest.fixture(scope="module")
+def steady(fleet):
+    """A pipeline that is on every node; the tests roll out its next versions."""
+    fleet.run_first_version("steady")
+    yield "steady"
+    fleet.delete_if_there("steady")

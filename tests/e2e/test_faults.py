@@ -18,7 +18,6 @@ from tests.e2e.fleet import NODES, pipeline, wait_until, waves_in_order
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-PIPELINE = "steady"
 BOUND = 60.0
 
 WRITES_DOWN_WHAT_RUNS = """
@@ -57,14 +56,6 @@ def kill_valkey_and_its_data(fleet):
     valkey.suspend()
     valkey.kill()
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def steady(fleet):
-    """A pipeline that is on every node; each test rolls out its next version."""
-    fleet.run_first_version(PIPELINE)
-    yield PIPELINE
-    fleet.delete_if_there(PIPELINE)
 
 
 def ledger_job(name, folder):

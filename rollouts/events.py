@@ -1,54 +1,59 @@
-"""Writes the events of many executions in one INSERT, numbered by their job (law 4)."""
+"""Changes many executions and writes their events in the same statement, numbered by their job."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import F
 
 from jobs.events import EventDraft, write_events
 from jobs.models import Job
+from rollouts.sets import fetch
 
-__all__ = ["EventDraft", "write_events", "write_execution_events"]
+__all__ = ["RETURNED", "EventDraft", "change_executions", "write_events"]
+
+# What a statement over rollouts_execution must return for its events.
+RETURNED = (
+    "RETURNING new.id, new.namespace, new.job_id, new.job_version, new.rollout_id, new.node_id, "
+    "new.rollout_wave, new.previous_id, old.observed_state AS old_state, "
+    "new.observed_state AS new_state"
+)
 
 
-def write_execution_events(
+def change_executions(
     *,
     job_id: UUID,
+    statement: str,
+    params: list[Any],
     kind: str,
     message: str,
     at: datetime,
-    chosen: str,
-    params: list[Any],
+    also: str = "",
 ) -> int:
-    """Write one event for each execution that the subquery `chosen` names, in one INSERT.
+    """Run a statement that ends with RETURNED and write one event for each state that it moved.
 
-    `chosen` is SQL that yields (id, old_state, new_state) of executions; it is run after they
-    were changed. Returns how many events there were. The caller holds the job's lock.
+    `also` is SQL of further parts of the statement, which may read from `changed`. Nothing of the
+    rows comes to this process. Returns how many executions were changed. The caller holds the
+    job's lock (law 4).
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH chosen(id, old_state, new_state) AS ({chosen}),
-            numbered AS (
-                SELECT c.*, row_number() OVER (ORDER BY c.id) AS n FROM chosen c
-            )
+    ((changed, moved),) = fetch(
+        f"""
+        WITH changed AS ({statement}), {also}
+        told AS (
             INSERT INTO jobs_event (job_id, job_seq, namespace, job_version, rollout_id,
                 execution_id, node_id, kind, message, details, at)
-            SELECT e.job_id, j.event_seq + n.n, e.namespace, e.job_version, e.rollout_id,
-                e.id, e.node_id, %s, %s,
-                jsonb_build_object('old_state', n.old_state, 'new_state', n.new_state,
-                                   'wave', e.rollout_wave, 'node', nd.name),
+            SELECT j.id, j.event_seq + row_number() OVER (ORDER BY c.id), c.namespace,
+                c.job_version, c.rollout_id, c.id, c.node_id, %s, %s,
+                jsonb_build_object('old_state', c.old_state, 'new_state', c.new_state,
+                                   'wave', c.rollout_wave, 'node', n.name),
                 %s
-            FROM numbered n
-            JOIN rollouts_execution e ON e.id = n.id
-            JOIN jobs_job j ON j.id = e.job_id
-            JOIN nodes_node nd ON nd.id = e.node_id
-            """,  # noqa: S608 - the fragment is one of ours, values go through parameters
-            [*params, kind, message, at],
+            FROM changed c JOIN jobs_job j ON j.id = c.job_id JOIN nodes_node n ON n.id = c.node_id
+            WHERE c.old_state IS DISTINCT FROM c.new_state
         )
-        written = int(cursor.rowcount)
-    if written:
-        Job.objects.filter(pk=job_id).update(event_seq=F("event_seq") + written)
-    return written
+        SELECT count(*), count(*) FILTER (WHERE old_state IS DISTINCT FROM new_state) FROM changed
+        """,  # noqa: S608 - the fragments are ours, values go through parameters
+        [*params, kind, message, at],
+    )
+    if moved:
+        Job.objects.filter(pk=job_id).update(event_seq=F("event_seq") + moved)
+    return int(changed)

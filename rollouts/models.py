@@ -91,8 +91,13 @@ class Rollout(models.Model):
 class RolloutTarget(models.Model):
     """One node of one rollout: its place in the order, and what became of it."""
 
-    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="targets")
-    node = models.ForeignKey("nodes.Node", on_delete=models.CASCADE, related_name="targets")
+    # Without indexes of their own: a release writes each index of a row anew.
+    rollout = models.ForeignKey(
+        Rollout, on_delete=models.CASCADE, related_name="targets", db_index=False
+    )
+    node = models.ForeignKey(
+        "nodes.Node", on_delete=models.CASCADE, related_name="targets", db_index=False
+    )
     position = models.BigIntegerField()
     ring = models.PositiveIntegerField(default=0)
     # 0 while it is not released, and for the only wave of an immediate rollout.
@@ -165,16 +170,26 @@ class Execution(models.Model):
 
     id = models.UUIDField(primary_key=True, db_default=UuidV7(), editable=False)
     namespace = models.CharField(max_length=63)
-    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="executions")
+    # The keys without an index of their own lead one of those below, or are never looked up.
+    job = models.ForeignKey(
+        "jobs.Job", on_delete=models.CASCADE, related_name="executions", db_index=False
+    )
     # The version row is never changed, so it is the copy of the spec that the seed asks for.
     version = models.ForeignKey(
-        "jobs.JobVersion", on_delete=models.CASCADE, related_name="executions"
+        "jobs.JobVersion", on_delete=models.CASCADE, related_name="executions", db_index=False
     )
     job_version = models.PositiveIntegerField()
     run_hash = models.CharField(max_length=64)
-    node = models.ForeignKey("nodes.Node", on_delete=models.CASCADE, related_name="executions")
+    node = models.ForeignKey(
+        "nodes.Node", on_delete=models.CASCADE, related_name="executions", db_index=False
+    )
     rollout = models.ForeignKey(
-        Rollout, null=True, blank=True, on_delete=models.SET_NULL, related_name="executions"
+        Rollout,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="executions",
+        db_index=False,
     )
     evaluation = models.ForeignKey(
         Evaluation, null=True, blank=True, on_delete=models.SET_NULL, related_name="executions"
@@ -184,7 +199,12 @@ class Execution(models.Model):
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     next = models.ForeignKey(
-        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
     )
 
     desired_state = models.CharField(max_length=8, choices=[(s, s) for s in DesiredState])
@@ -235,7 +255,10 @@ class Execution(models.Model):
         indexes = [
             models.Index(fields=["job", "-created_at", "-id"], name="execution_by_job"),
             models.Index(fields=["namespace", "-created_at", "-id"], name="execution_newest"),
-            models.Index(fields=["rollout", "rollout_wave"], name="execution_by_wave"),
+            # What became of a target, and what its node had before: exact, so that a wave costs
+            # the same whatever the planner believes of rows that were just written.
+            models.Index(fields=["rollout", "node"], name="execution_of_target"),
+            models.Index(fields=["node", "job", "-created_at"], name="execution_by_node"),
             models.Index(
                 fields=["node"],
                 condition=Q(delivered_seq__lt=F("desired_seq")),

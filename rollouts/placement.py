@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from jobs.models import Job, JobVersion
-from rollouts.events import write_execution_events
+from rollouts.events import RETURNED, change_executions
 from rollouts.models import Rollout
 from rollouts.sets import change, fetch
 from rollouts.terms import Terms
@@ -33,8 +33,10 @@ def place_wave(
     """
     waiting = (
         "SELECT t.node_id FROM rollouts_rollouttarget t WHERE t.rollout_id = %s AND t.wave = %s "
-        "AND t.state = 'released' AND NOT EXISTS (SELECT 1 FROM rollouts_execution x "
-        "WHERE x.rollout_id = t.rollout_id AND x.node_id = t.node_id)"
+        # Not NOT EXISTS: an anti join would read the rows of its own INSERT again and again.
+        "AND t.state = 'released' AND (SELECT x.id FROM rollouts_execution x "
+        "WHERE x.rollout_id = t.rollout_id AND x.node_id = t.node_id LIMIT 1) IS NULL "
+        "ORDER BY t.position"
     )
     return replace_executions(
         job,
@@ -67,39 +69,18 @@ def replace_executions(
     the new one when it has (domain.md 1.5).
     """
     deadline = now + terms.start_deadline
-    nodes = fetch(chosen, params)
-    if not nodes:
-        return 0
-    node_ids = [node_id for (node_id,) in nodes]
     stop_executions(
         job,
-        condition="e.node_id = ANY(%s)",
-        params=[node_ids],
+        condition=f"e.node_id IN ({chosen})",
+        params=params,
         message=f"replaced by version {version.number}",
         stop_deadline=deadline,
         now=now,
     )
-    created = fetch(
-        """
-        INSERT INTO rollouts_execution (namespace, job_id, version_id, job_version, run_hash,
-            node_id, rollout_id, evaluation_id, rollout_wave, previous_id, desired_state,
-            desired_message, desired_seq, delivered_seq, observed_state, observed_message,
-            error_code, details, revision, attempt, restarts, healthy_streak, unhealthy_streak,
-            window_count, released_at, deadline_at, deadline_cap_at, created_at, updated_at)
-        SELECT %s, %s, %s, %s, %s, node_id, %s, %s, %s, previous.id, 'running', '', 1, 0,
-            'pending', '', '', '{}', 1, 1, 0, 0, 0, 0, %s,
-            CASE WHEN previous.observed_state = 'stopping' THEN NULL ELSE %s::timestamptz END,
-            %s, %s, %s
-        FROM unnest(%s::uuid[]) AS node_id
-        LEFT JOIN LATERAL (
-            SELECT x.id, x.observed_state FROM rollouts_execution x
-            WHERE x.job_id = %s AND x.node_id = node_id
-            -- A revived execution that is stopping now is older than the one that failed.
-            ORDER BY x.observed_state = 'stopping' DESC, x.created_at DESC, x.id DESC LIMIT 1
-        ) previous ON TRUE
-        RETURNING id
-        """,
-        [
+    return change_executions(
+        job_id=job.id,
+        statement=_PLACE.format(chosen=chosen),
+        params=[
             job.namespace_id,
             job.id,
             version.id,
@@ -113,27 +94,41 @@ def replace_executions(
             now + 2 * terms.start_deadline,
             now,
             now,
-            node_ids,
+            *params,
             job.id,
         ],
-    )
-    ids = [execution_id for (execution_id,) in created]
-    change(
-        """
-        UPDATE rollouts_execution old SET next_id = new.id FROM rollouts_execution new
-        WHERE new.id = ANY(%s) AND old.id = new.previous_id
-        """,
-        [ids],
-    )
-    write_execution_events(
-        job_id=job.id,
         kind="execution.created",
         message=f"version {version.number} placed",
         at=now,
-        chosen="SELECT unnest(%s::uuid[]), NULL::text, 'pending'",
-        params=[ids],
+        also=_LINK,
     )
-    return len(ids)
+
+
+_PLACE = f"""
+    INSERT INTO rollouts_execution (namespace, job_id, version_id, job_version, run_hash,
+        node_id, rollout_id, evaluation_id, rollout_wave, previous_id, desired_state,
+        desired_message, desired_seq, delivered_seq, observed_state, observed_message,
+        error_code, details, revision, attempt, restarts, healthy_streak, unhealthy_streak,
+        window_count, released_at, deadline_at, deadline_cap_at, created_at, updated_at)
+    SELECT %s, %s, %s, %s, %s, chosen.node_id, %s::uuid, %s::uuid, %s, previous.id, 'running', '',
+        1, 0, 'pending', '', '', '{{{{}}}}', 1, 1, 0, 0, 0, 0, %s::timestamptz,
+        CASE WHEN previous.observed_state = 'stopping' THEN NULL ELSE %s::timestamptz END,
+        %s::timestamptz, %s::timestamptz, %s::timestamptz
+    FROM ({{chosen}}) AS chosen(node_id)
+    LEFT JOIN LATERAL (
+        SELECT x.id, x.observed_state FROM rollouts_execution x
+        WHERE x.job_id = %s AND x.node_id = chosen.node_id
+        -- A revived execution that is stopping now is older than the one that failed.
+        ORDER BY x.observed_state = 'stopping' DESC, x.created_at DESC, x.id DESC LIMIT 1
+    ) previous ON TRUE
+    {RETURNED}
+"""  # noqa: S608 - the fragments are ours, values are parameters
+_LINK = """
+    linked AS (
+        UPDATE rollouts_execution before SET next_id = changed.id FROM changed
+        WHERE before.id = changed.previous_id
+    ),
+"""
 
 
 def stop_executions(
@@ -146,33 +141,22 @@ def stop_executions(
     now: datetime,
 ) -> int:
     """Want every execution `e` of the job that meets `condition` and should run to be stopped."""
-    rows = fetch(
-        f"""
-        WITH old AS (
-            SELECT e.id, e.observed_state FROM rollouts_execution e
-            WHERE e.job_id = %s AND e.desired_state = 'running' AND {condition}
-        )
+    return change_executions(
+        job_id=job.id,
+        statement=f"""
         UPDATE rollouts_execution e SET
             desired_state = 'stopped', desired_seq = e.desired_seq + 1, desired_message = %s,
             observed_state = CASE WHEN {ENDED} THEN e.observed_state ELSE 'stopping' END,
             deadline_at = CASE WHEN {ENDED} THEN NULL ELSE %s::timestamptz END,
             revision = e.revision + 1, updated_at = %s
-        FROM old WHERE e.id = old.id
-        RETURNING e.id, old.observed_state, e.observed_state
+        WHERE e.job_id = %s AND e.desired_state = 'running' AND {condition}
+        {RETURNED}
         """,  # noqa: S608 - the fragments are ours, values are parameters
-        [job.id, *params, message, stop_deadline, now],
+        params=[message, stop_deadline, now, job.id, *params],
+        kind="execution.stopped_by_scheduler",
+        message=message,
+        at=now,
     )
-    moved = [row for row in rows if row[1] != row[2]]
-    if moved:
-        write_execution_events(
-            job_id=job.id,
-            kind="execution.stopped_by_scheduler",
-            message=message,
-            at=now,
-            chosen="SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[])",
-            params=[list(column) for column in zip(*moved, strict=True)],
-        )
-    return len(rows)
 
 
 # The last execution of a node that was stable and has stopped: what a failed node returns to.
@@ -217,8 +201,9 @@ def resurrect(job: Job, rollout: Rollout, terms: Terms, *, now: datetime) -> int
         stop_deadline=None,
         now=now,
     )
-    change(
-        """
+    return change_executions(
+        job_id=job.id,
+        statement=f"""
         UPDATE rollouts_execution e SET desired_state = 'running',
             desired_seq = e.desired_seq + 1, desired_message = 'resurrected',
             observed_state = 'starting', attempt = e.attempt + 1, finished_at = NULL,
@@ -227,18 +212,13 @@ def resurrect(job: Job, rollout: Rollout, terms: Terms, *, now: datetime) -> int
             details = e.details || jsonb_build_object('resurrected_at', %s::text),
             revision = e.revision + 1, updated_at = %s
         WHERE e.id = ANY(%s)
-        """,
-        [now, now + terms.start_deadline, now.isoformat(), now, old_ids],
-    )
-    write_execution_events(
-        job_id=job.id,
+        {RETURNED}
+        """,  # noqa: S608 - likewise
+        params=[now, now + terms.start_deadline, now.isoformat(), now, old_ids],
         kind="execution.resurrected",
         message="runs again: the newer version failed on its node",
         at=now,
-        chosen="SELECT unnest(%s::uuid[]), 'stopped', 'starting'",
-        params=[old_ids],
     )
-    return len(old_ids)
 
 
 def arm_start_clocks(job: Job, terms: Terms, *, now: datetime) -> int:
@@ -275,33 +255,24 @@ def lose_executions(job: Job, *, now: datetime) -> int:
 
     A stable execution stays wanted and revives by its own report (domain.md 1.5, X19, C04).
     """
-    rows = fetch(
-        f"""
-        WITH gone AS (
-            SELECT e.id, e.observed_state FROM rollouts_execution e
-            JOIN nodes_node n ON n.id = e.node_id
-            WHERE e.job_id = %s AND n.connection_state IN ('lost', 'deleted') AND NOT ({ENDED})
-        )
+    return change_executions(
+        job_id=job.id,
+        statement=f"""
         UPDATE rollouts_execution e SET observed_state = 'lost', deadline_at = NULL,
             desired_state = CASE WHEN e.stable_at IS NULL THEN 'stopped' ELSE e.desired_state END,
             desired_seq = e.desired_seq + CASE
                 WHEN e.stable_at IS NULL AND e.desired_state = 'running' THEN 1 ELSE 0 END,
             observed_message = 'its node is lost', revision = e.revision + 1, updated_at = %s
-        FROM gone WHERE e.id = gone.id
-        RETURNING e.id, gone.observed_state
+        FROM nodes_node n
+        WHERE n.id = e.node_id AND e.job_id = %s
+            AND n.connection_state IN ('lost', 'deleted') AND NOT ({ENDED})
+        {RETURNED}
         """,  # noqa: S608 - likewise
-        [job.id, now],
+        params=[now, job.id],
+        kind="execution.observed",
+        message="its node is lost",
+        at=now,
     )
-    if rows:
-        write_execution_events(
-            job_id=job.id,
-            kind="execution.observed",
-            message="its node is lost",
-            at=now,
-            chosen="SELECT id, old, 'lost' FROM unnest(%s::uuid[], %s::text[]) AS u(id, old)",
-            params=[list(column) for column in zip(*rows, strict=True)],
-        )
-    return len(rows)
 
 
 def evict_drained(job: Job, terms: Terms, *, now: datetime) -> int:

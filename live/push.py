@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from celery import current_app
@@ -24,7 +26,7 @@ def announce(noun: str, pk: object, revision: int) -> None:
     transaction.on_commit(lambda: _send_group(noun, str(pk), revision), robust=True)
 
 
-def announce_all(bells: Mapping[tuple[str, object], int]) -> None:
+def announce_all(bells: Mapping[tuple[str, UUID], int]) -> None:
     """Announce many rows, given as revision by (noun, id), after one commit.
 
     It crosses to the event loop once for all of them: a batch of reports changes hundreds.
@@ -48,13 +50,13 @@ def _send_group(noun: str, pk: str, revision: int) -> None:
     _send_groups({(noun, pk): revision})
 
 
-def _send_groups(bells: Mapping[tuple[str, object], int]) -> None:
+def _send_groups(bells: Mapping[tuple[str, Any], int]) -> None:
     # The first one that is not heard means that none will be.
     with contextlib.suppress(*UNHEARD):
         async_to_sync(_send_all)(bells)
 
 
-async def _send_all(bells: Mapping[tuple[str, object], int]) -> None:
+async def _send_all(bells: Mapping[tuple[str, Any], int]) -> None:
     layer = get_channel_layer()
     assert layer is not None, "CHANNEL_LAYERS has a default"
     for (noun, pk), revision in bells.items():

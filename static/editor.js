@@ -102,7 +102,7 @@
         autocompletion({ override: language === "json" ? undefined : [completer(schema)] }),
         lintGutter(), syntaxHighlighting(colours), look, changed,
         EditorView.cspNonce.of(nonce),
-        EditorView.contentAttributes.of({ "aria-label": area.getAttribute("aria-label") ?? "Job spec", "aria-describedby": area.getAttribute("aria-describedby") ?? "" }),
+        EditorView.contentAttributes.of({ tabindex: "0", "aria-label": area.getAttribute("aria-label") ?? "Job spec", "aria-describedby": area.getAttribute("aria-describedby") ?? "" }),
       ],
     });
     area.hidden = true;

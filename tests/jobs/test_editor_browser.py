@@ -1,0 +1,162 @@
+"""Editor and job pages in a real browser against the whole product: keys, no script, axe, phone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+from tests.product import Product
+from tests.stack import PROJECT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.e2e,
+    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM FOUND: the browser tests did not run"),
+]
+# Marks, log lines and heat cells are small on purpose; each has an equal elsewhere.
+AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+SECOND = 1000
+PATIENCE = 20 * SECOND
+
+
+@pytest.fixture(scope="module")
+def product():
+    with Product(agents=1) as product:
+        yield product
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(product, browser):
+    """The cookies of a browser that used the first sign-in link."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(product.sign_in_url)
+    page.get_by_role("button", name="Sign in as admin").click()
+    expect(page.locator("#main")).to_be_visible()
+    yield context.storage_state()
+    context.close()
+
+
+@pytest.fixture
+def open_page(product, browser, signed_in):
+    """Open a page of the product in a new browser; it must never throw."""
+    contexts, thrown = [], []
+
+    def open_it(address, **options):
+        context = browser.new_context(storage_state=signed_in, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: thrown.append(str(error)))
+        page.goto(product.url + address)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert thrown == []
+
+
+def script(name):
+    """Return the example script as the text of a job of this name."""
+    text = Path(PROJECT, "examples", "hello-script.yaml").read_text()
+    return text.replace("name: hello\n", f"name: {name}\n")
+
+
+def write_without_script(page, text):
+    page.locator("textarea[name=spec]").fill(text)
+
+
+def test_without_script_one_plans_starts_and_stops(open_page):
+    page = open_page("/jobs/new/?example=script", java_script_enabled=False)
+    write_without_script(page, script("plain") + "colour: red\n")
+    page.get_by_role("button", name="Plan").click()
+    expect(page.locator(".problem.is-bad")).to_contain_text("colour")
+    assert "colour: red" in page.locator("textarea[name=spec]").input_value()
+    write_without_script(page, script("plain"))
+    page.get_by_role("button", name="Plan").click()
+    page.get_by_role("button", name="Start rollout on 1 node").click()
+    expect(page.get_by_role("heading", name="plain", level=1)).to_be_visible()
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_label("Type plain to delete it").fill("plain")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#toasts")).to_contain_text("plain is deleted")
+
+
+def test_keys_lead_to_a_problem_and_start_the_rollout(open_page):
+    page = open_page("/jobs/new/?example=script")
+    box = page.locator(".cm-content")
+    box.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("colour: red\n")
+    expect(page.locator("[data-problem-line='12']")).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("F8")
+    page.keyboard.press("Control+Shift+K")
+    expect(page.locator("#job-start .is-primary")).to_be_visible(timeout=PATIENCE)
+    page.keyboard.press("Control+Shift+Enter")
+    expect(page.get_by_role("heading", name="hello", level=1)).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".page-title .state")).to_contain_text("Completed", timeout=PATIENCE)
+
+
+def test_a_tick_that_changes_the_plan_asks_for_it_again(open_page):
+    page = open_page("/jobs/default/hello/edit/")
+    expect(page.locator("#job-start [aria-disabled]")).to_be_visible()
+    page.get_by_label("Restart it as it is").check()
+    expect(page.locator("#job-start .is-primary")).to_contain_text(
+        "Restart 1 node", timeout=PATIENCE
+    )
+    page.get_by_label("Restart it as it is").uncheck()
+    expect(page.locator("#job-start [aria-disabled]")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_question_before_stopping_stays_on_a_live_page(open_page):
+    page = open_page("/jobs/default/hello/?confirm=delete")
+    expect(page.locator("#live-badge")).to_contain_text("Live", timeout=PATIENCE)
+    expect(page.locator(".confirm")).to_be_visible()
+    expect(page.get_by_role("link", name="Keep it")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/jobs/",
+        "/jobs/?q=nothing-like-it",
+        "/jobs/default/hello/",
+        "/jobs/default/hello/?tab=versions",
+        "/jobs/default/hello/?tab=history",
+        "/jobs/default/hello/?tab=yaml",
+        "/jobs/default/hello/?confirm=delete",
+        "/jobs/default/hello/edit/",
+        "/jobs/new/",
+    ],
+)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_are_accessible_and_fit_a_phone(open_page, address, theme):
+    page = open_page(address, color_scheme=theme, viewport={"width": 1440, "height": 900})
+    page.wait_for_load_state("networkidle")
+    found = Axe().run(page, options=AXE)
+    assert [
+        (v["id"], [n["target"] for n in v["nodes"]]) for v in found.response["violations"]
+    ] == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

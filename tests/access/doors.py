@@ -71,4 +71,66 @@ DOORS = {
     "api/v1/namespaces/<str:name>": Door("namespace:read", "GET", "api/v1/namespaces/prod"),
     "api/v1/tokens": Door(SIGNED_IN),
     "api/v1/tokens/<str:token_id>": Door(SIGNED_IN, "DELETE"),
+    "api/v1/evaluations/<str:key>": Door(SIGNED_IN),
+    "api/v1/executions": Door(SIGNED_IN),
+    "api/v1/executions/<str:key>": Door("job:read", "GET", "api/v1/executions/{execution}"),
+    "api/v1/executions/<str:key>/history": Door(
+        "job:read", "GET", "api/v1/executions/{execution}/history"
+    ),
+    "api/v1/executions/<str:key>/logs": Door(
+        "job:read", "GET", "api/v1/executions/{execution}/logs"
+    ),
+    # The example has no result yet, so its address is no proof; strangers are swept all the same.
+    "api/v1/executions/<str:key>/result": Door("job:read"),
+    "api/v1/jobs": Door(SIGNED_IN),
+    "api/v1/jobs/<str:key>": Door("job:read", "GET", "api/v1/jobs/{job}"),
+    "api/v1/jobs/<str:key>/evaluations": Door("job:read", "GET", "api/v1/jobs/{job}/evaluations"),
+    "api/v1/jobs/<str:key>/executions": Door("job:read", "GET", "api/v1/jobs/{job}/executions"),
+    "api/v1/jobs/<str:key>/history": Door("job:read", "GET", "api/v1/jobs/{job}/history"),
+    "api/v1/jobs/<str:key>/rerun": Door("job:write", "PUT", "api/v1/jobs/{job}/rerun"),
+    "api/v1/jobs/<str:key>/results": Door("job:read", "GET", "api/v1/jobs/{job}/results"),
+    "api/v1/jobs/<str:key>/rollout": Door("rollout:read", "GET", "api/v1/jobs/{job}/rollout"),
+    "api/v1/jobs/<str:key>/rollout/cancel": Door(
+        "rollout:write", "POST", "api/v1/jobs/{job}/rollout/cancel"
+    ),
+    "api/v1/jobs/<str:key>/rollout/pause": Door(
+        "rollout:write", "POST", "api/v1/jobs/{job}/rollout/pause"
+    ),
+    "api/v1/jobs/<str:key>/rollout/promote": Door(
+        "rollout:write", "POST", "api/v1/jobs/{job}/rollout/promote"
+    ),
+    "api/v1/jobs/<str:key>/rollout/resume": Door(
+        "rollout:write", "POST", "api/v1/jobs/{job}/rollout/resume"
+    ),
+    "api/v1/jobs/<str:key>/rollout/rollback": Door(
+        "rollout:write", "POST", "api/v1/jobs/{job}/rollout/rollback"
+    ),
+    "api/v1/jobs/<str:key>/rollouts": Door("rollout:read", "GET", "api/v1/jobs/{job}/rollouts"),
+    "api/v1/jobs/<str:key>/stop": Door("job:write", "POST", "api/v1/jobs/{job}/stop"),
+    "api/v1/jobs/<str:key>/versions": Door("job:read", "GET", "api/v1/jobs/{job}/versions"),
+    "api/v1/jobs/<str:key>/versions/<int:number>": Door(
+        "job:read", "GET", "api/v1/jobs/{job}/versions/1"
+    ),
+    "api/v1/jobs/diff": Door(SIGNED_IN, "PUT"),
+    "api/v1/jobs/schema": Door(SIGNED_IN),
+    "api/v1/jobs/validate": Door(SIGNED_IN, "POST"),
+    "executions/of-node/<uuid:pk>/panel/": Door(
+        "agent:read", "GET", "executions/of-node/{node}/panel/"
+    ),
+    "jobs/": Door(SIGNED_IN),
+    "jobs/<str:namespace>/<str:name>/": Door("job:read", "GET", "jobs/prod/{job_name}/"),
+    "jobs/<str:namespace>/<str:name>/edit/": Door("job:write", "GET", "jobs/prod/{job_name}/edit/"),
+    "jobs/<uuid:pk>/": Door("job:read", "GET", "jobs/{job}/"),
+    "jobs/<uuid:pk>/controls/": Door("job:read", "GET", "jobs/{job}/controls/"),
+    "jobs/<uuid:pk>/delete/": Door("job:write", "POST", "jobs/{job}/delete/"),
+    "jobs/<uuid:pk>/file/": Door("job:read", "GET", "jobs/{job}/file/"),
+    "jobs/<uuid:pk>/rerun/": Door("job:write", "POST", "jobs/{job}/rerun/"),
+    "jobs/<uuid:pk>/stop/": Door("job:write", "POST", "jobs/{job}/stop/"),
+    "jobs/discard-draft/": Door(SIGNED_IN, "POST"),
+    "jobs/file/": Door(SIGNED_IN, "POST"),
+    "jobs/new/": Door(SIGNED_IN),
+    "jobs/plan/": Door(SIGNED_IN, "POST"),
+    "jobs/stop-selected/": Door(SIGNED_IN, "POST"),
+    "rollouts/of-job/<uuid:pk>/": Door("rollout:read", "GET", "rollouts/of-job/{job}/"),
+    "rollouts/of-job/<uuid:pk>/panel/": Door("rollout:read", "GET", "rollouts/of-job/{job}/panel/"),
 }

@@ -47,12 +47,15 @@ def browser():
 
 @pytest.fixture(scope="module")
 def signed_in(product, browser):
-    """The cookies of a browser that used the first sign-in link."""
+    """The cookies of a browser that used the first sign-in link and has started the job hello."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(product.sign_in_url)
     page.get_by_role("button", name="Sign in as admin").click()
     expect(page.locator("#main")).to_be_visible()
+    page.goto(f"{product.url}/jobs/new/?example=script")
+    page.locator("#job-start .is-primary").click()
+    expect(page.get_by_role("heading", name="hello", level=1)).to_be_visible()
     yield context.storage_state()
     context.close()
 
@@ -106,7 +109,8 @@ def test_keys_lead_to_a_problem_and_start_the_rollout(open_page):
     page = open_page("/jobs/new/?example=script")
     box = page.locator(".cm-content")
     box.click()
-    page.keyboard.press("Control+End")
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(script("keyed"))
     page.keyboard.type("colour: red\n")
     expect(page.locator("[data-problem-line='12']")).to_be_visible(timeout=PATIENCE)
     page.keyboard.press("Control+Home")
@@ -114,7 +118,7 @@ def test_keys_lead_to_a_problem_and_start_the_rollout(open_page):
     page.keyboard.press("Control+Shift+K")
     expect(page.locator("#job-start .is-primary")).to_be_visible(timeout=PATIENCE)
     page.keyboard.press("Control+Shift+Enter")
-    expect(page.get_by_role("heading", name="hello", level=1)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="keyed", level=1)).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".page-title .state")).to_contain_text("Completed", timeout=PATIENCE)
 
 

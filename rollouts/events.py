@@ -15,7 +15,7 @@ __all__ = ["RETURNED", "EventDraft", "change_executions", "write_events"]
 # What a statement over rollouts_execution must return for its events.
 RETURNED = (
     "RETURNING new.id, new.namespace, new.job_id, new.job_version, new.rollout_id, new.node_id, "
-    "new.rollout_wave, new.previous_id, old.observed_state AS old_state, "
+    "new.rollout_wave, old.observed_state AS old_state, "
     "new.observed_state AS new_state"
 )
 
@@ -28,17 +28,15 @@ def change_executions(
     kind: str,
     message: str,
     at: datetime,
-    also: str = "",
 ) -> int:
     """Run a statement that ends with RETURNED and write one event for each state that it moved.
 
-    `also` is SQL of further parts of the statement, which may read from `changed`. Nothing of the
-    rows comes to this process. Returns how many executions were changed. The caller holds the
-    job's lock (law 4).
+    Nothing of the rows comes to this process. Returns how many executions were changed. The
+    caller holds the job's lock (law 4).
     """
     ((changed, moved),) = fetch(
         f"""
-        WITH changed AS ({statement}), {also}
+        WITH changed AS ({statement}),
         told AS (
             INSERT INTO jobs_event (job_id, job_seq, namespace, job_version, rollout_id,
                 execution_id, node_id, kind, message, details, at)

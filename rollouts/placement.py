@@ -77,7 +77,7 @@ def replace_executions(
         stop_deadline=deadline,
         now=now,
     )
-    return change_executions(
+    created = change_executions(
         job_id=job.id,
         statement=_PLACE.format(chosen=chosen),
         params=[
@@ -100,35 +100,42 @@ def replace_executions(
         kind="execution.created",
         message=f"version {version.number} placed",
         at=now,
-        also=_LINK,
     )
+    change(_LINK, [job.id, now])
+    return created
 
 
+_LINK = """
+    UPDATE rollouts_execution old SET next_id = new.id FROM rollouts_execution new
+    WHERE new.job_id = %s AND new.created_at = %s AND old.id = new.previous_id
+"""
 _PLACE = f"""
     INSERT INTO rollouts_execution (namespace, job_id, version_id, job_version, run_hash,
         node_id, rollout_id, evaluation_id, rollout_wave, previous_id, desired_state,
         desired_message, desired_seq, delivered_seq, observed_state, observed_message,
         error_code, details, revision, attempt, restarts, healthy_streak, unhealthy_streak,
         window_count, released_at, deadline_at, deadline_cap_at, created_at, updated_at)
-    SELECT %s, %s, %s, %s, %s, chosen.node_id, %s::uuid, %s::uuid, %s, previous.id, 'running', '',
+    SELECT %s, %s, %s, %s, %s, chosen.node_id, %s::uuid, %s::uuid, %s, previous_id, 'running', '',
         1, 0, 'pending', '', '', '{{{{}}}}', 1, 1, 0, 0, 0, 0, %s::timestamptz,
-        CASE WHEN previous.observed_state = 'stopping' THEN NULL ELSE %s::timestamptz END,
+        CASE WHEN previous_state = 'stopping' THEN NULL ELSE %s::timestamptz END,
         %s::timestamptz, %s::timestamptz, %s::timestamptz
-    FROM ({{chosen}}) AS chosen(node_id)
-    LEFT JOIN LATERAL (
-        SELECT x.id, x.observed_state FROM rollouts_execution x
-        WHERE x.job_id = %s AND x.node_id = chosen.node_id
-        -- A revived execution that is stopping now is older than the one that failed.
-        ORDER BY x.observed_state = 'stopping' DESC, x.created_at DESC, x.id DESC LIMIT 1
-    ) previous ON TRUE
+    FROM (
+        SELECT wanted.node_id, previous.id, previous.observed_state
+        FROM (
+            SELECT c.node_id, row_number() OVER () AS place FROM ({{chosen}}) AS c(node_id)
+        ) wanted
+        LEFT JOIN LATERAL (
+            SELECT x.id, x.observed_state FROM rollouts_execution x
+            WHERE x.job_id = %s AND x.node_id = wanted.node_id
+            -- A revived execution that is stopping now is older than the one that failed.
+            ORDER BY x.observed_state = 'stopping' DESC, x.created_at DESC, x.id DESC LIMIT 1
+        ) previous ON TRUE
+        -- Sorted, so that all is read before the first row is written: else a plan made for a
+        -- small table reads what this statement itself writes, over and over.
+        ORDER BY wanted.place
+    ) AS chosen(node_id, previous_id, previous_state)
     {RETURNED}
 """  # noqa: S608 - the fragments are ours, values are parameters
-_LINK = """
-    linked AS (
-        UPDATE rollouts_execution before SET next_id = changed.id FROM changed
-        WHERE before.id = changed.previous_id
-    ),
-"""
 
 
 def stop_executions(

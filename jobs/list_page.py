@@ -155,12 +155,8 @@ def list_view(user: Person, params: QueryDict, namespaces: tuple[str, ...]) -> L
 
 
 def _read_filter(params: QueryDict) -> _Filter:
-    # The database's texts hold no NUL, so one in a filter matches nothing.
-    q, labels, job_type = (
-        params.get(name, "").strip().replace("\0", "\ufffd") for name in ("q", "labels", "type")
-    )
-    states = tuple(state for state in list_parameter(params, "state") if "\0" not in state)
-    return _Filter(q=q, labels=labels, job_type=job_type, states=states)
+    q, labels, job_type = (params.get(name, "").strip() for name in ("q", "labels", "type"))
+    return _Filter(q=q, labels=labels, job_type=job_type, states=list_parameter(params, "state"))
 
 
 def _jobs(

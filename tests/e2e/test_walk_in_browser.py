@@ -104,8 +104,8 @@ def start(page, version):
     """Start, land on the job's page, and open the rollout that it lists for the version."""
     page.locator("#job-start button.is-primary").click()
     expect(page.get_by_role("heading", name="web-log", level=1)).to_be_visible()
-    number = page.locator("td.mono", has_text=re.compile(rf"v{version}$"))
-    page.locator(".job-rollouts tr").filter(has=number).locator('a[href*="/rollouts/"]').click()
+    rollouts = page.locator('.job-rollouts a[href^="/rollouts/"]')
+    rollouts.filter(has_text=re.compile(rf"v{version}$")).click()
     expect(page.locator(".version-step")).to_contain_text(f"v{version}")
     page.evaluate(WATCH)
 
@@ -202,6 +202,6 @@ def v3_comes_back_by_itself(page):
     picture(page, "8-v4")
     page.locator(".crumbs").get_by_role("link", name="web-log").click()
     expect(badge(page)).to_have_text("Running")
-    page.get_by_role("link", name="Versions").click()
+    page.locator(".tabs").get_by_role("link", name="Versions").click()
     expect(page.locator("tr[aria-current]")).to_contain_text("rollback")
     picture(page, "9-versions")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -23,6 +23,8 @@ from nodes.models import Node
 
 READ = "job:read"
 WRITE = "job:write"
+# A row that views hand on without looking into the database themselves.
+AnyJob: TypeAlias = Job
 _ENDED = (JobState.COMPLETED, JobState.FAILED)
 _ONE_SHOT = ("query", "update", "script")
 

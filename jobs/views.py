@@ -18,8 +18,7 @@ from jobs import editor, editor_page, list_page, pages
 from jobs.editor import Study
 from jobs.editor_page import EXAMPLES, EditorView
 from jobs.forms import Entry, SelectionForm, read_entry, read_reason
-from jobs.models import Job
-from jobs.pages import WRITE
+from jobs.pages import WRITE, AnyJob
 from jobs.queries import find_job
 from jobs.services import (
     Submission,
@@ -89,7 +88,7 @@ def job_by_id(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _show_job(request, job)
 
 
-def _show_job(request: HttpRequest, job: Job) -> HttpResponse:
+def _show_job(request: HttpRequest, job: AnyJob) -> HttpResponse:
     tab = request.GET.get("tab", "overview")
     if tab not in TABS:
         raise Http404
@@ -167,12 +166,12 @@ def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _see("jobs:list")
 
 
-def _say(request: HttpRequest, job: Job, refused: Refused) -> HttpResponse:
+def _say(request: HttpRequest, job: AnyJob, refused: Refused) -> HttpResponse:
     messages.error(request, f"{refused.detail} {refused.hint}".strip())
     return _see_job(job)
 
 
-def _see_job(job: Job) -> HttpResponse:
+def _see_job(job: AnyJob) -> HttpResponse:
     return _see(resolve_url("jobs:detail", str(job.pk)))
 
 
@@ -256,11 +255,11 @@ def _file(text: str, name: str) -> HttpResponse:
     return response
 
 
-def _job_of(user: Person, entry: Entry) -> Job | None:
+def _job_of(user: Person, entry: Entry) -> AnyJob | None:
     return find_job(user, str(entry.job_id), WRITE) if entry.job_id else None
 
 
-def _start(request: HttpRequest, job: Job | None) -> HttpResponse:
+def _start(request: HttpRequest, job: AnyJob | None) -> HttpResponse:
     """Submit the editor's text; whatever stands against it is shown beside the same text."""
     entry = read_entry(request)
     found = editor.study(request.user, entry, job)
@@ -288,7 +287,7 @@ def _start(request: HttpRequest, job: Job | None) -> HttpResponse:
     return _see(resolve_url("jobs:detail", done.job.namespace_id, done.job.name))
 
 
-def _keep_draft(request: HttpRequest, entry: Entry, job: Job | None) -> None:
+def _keep_draft(request: HttpRequest, entry: Entry, job: AnyJob | None) -> None:
     """Keep a text that differs from what is stored; a character that cannot be stored is not."""
     user_id = _user_id(request)
     if "\0" in entry.text:
@@ -302,7 +301,7 @@ def _keep_draft(request: HttpRequest, entry: Entry, job: Job | None) -> None:
 
 def _show(
     request: HttpRequest,
-    job: Job | None,
+    job: AnyJob | None,
     entry: Entry,
     found: Study | None = None,
     example: str = "",
@@ -314,7 +313,7 @@ def _show(
 
 
 def _view(
-    request: HttpRequest, job: Job | None, entry: Entry, found: Study, example: str = ""
+    request: HttpRequest, job: AnyJob | None, entry: Entry, found: Study, example: str = ""
 ) -> EditorView:
     return EditorView(
         entry=entry,

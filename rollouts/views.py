@@ -1,7 +1,9 @@
 """The pages of rollouts and executions, and the dashboard."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,7 +23,6 @@ from live.tones import tone_of
 from rollouts import board, board_limits, board_spec, board_tabs, execution_page, overview, services
 from rollouts.controls import controls_of
 from rollouts.forms import ReasonForm
-from rollouts.models import Rollout
 from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
 from rollouts.rows import (
     EXECUTION_FILTERS,
@@ -36,6 +37,9 @@ from rollouts.rows import (
     panel_of,
 )
 from rollouts.states import FINISHED_ROLLOUT
+
+if TYPE_CHECKING:
+    from rollouts.models import Rollout
 
 TABS = {
     "failures": "Failures",

@@ -13,7 +13,7 @@ HEAD = """# Figures
 
 Written by `make bench`; `make bench ROW=7` measures one row anew. A figure is a median with its
 spread (smallest to largest); where it says "x", it is a ratio to the limit named beside it, taken
-in the same run. The goals are those of the performance budget of this product.
+in the same run. Rows 1 to 17 are the performance budget, 18 and 19 what a person sees.
 
 | row | what | goal | figure | verdict | limit and method | load | when |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -285,13 +285,13 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 def _first_run(request: HttpRequest, steps: overview.StepsView) -> dict[str, object]:
     here = request.build_absolute_uri("/").rstrip("/")
     submit = (
-        'curl -fsS -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/yaml" '
+        'curl -sS -X PUT -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/yaml" '
         f"--data-binary @examples/web-log-v1.yaml {here}/api/v1/jobs"
     )
     commands = (
         ("Get the agent", f"curl -fsSO {here}/install/agent.pyz"),
         ("Enrol this machine", f"python3 agent.pyz run --server {here} --token TOKEN"),
-        ("No second machine? Start three agents here", "python manage.py up --agents 3"),
+        ("No second machine? Start again with more agents", "make up AGENTS=8"),
         ("Submit a job", submit),
     )
     return {"steps": steps, "commands": commands, "example": EXAMPLE}

@@ -67,7 +67,7 @@ def test_a_new_installation_shows_commands_to_copy(cast, page_as):
     assert "Set up your first fleet" in text
     assert "1 of 3 done" in text
     assert "http://testserver/install/agent.pyz" in text
-    assert 'data-copy="curl' in text
+    assert 'data-copy="curl -sS -X PUT' in text
     fleet.make_nodes(2)
     assert "2 nodes have joined." in text_of(page_as("ada"))
 

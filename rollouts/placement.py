@@ -71,8 +71,8 @@ def replace_executions(
     deadline = now + terms.start_deadline
     stop_executions(
         job,
-        condition=f"e.node_id IN ({chosen})",
-        params=params,
+        condition=_WANTED_ON.format(chosen=chosen),
+        params=[job.id, *params],
         message=f"replaced by version {version.number}",
         stop_deadline=deadline,
         now=now,
@@ -105,6 +105,11 @@ def replace_executions(
     return created
 
 
+# An array, so that it is found once and by the keys, whatever the planner believes of its size.
+_WANTED_ON = """e.id = ANY(ARRAY(
+    SELECT (SELECT x.id FROM rollouts_execution x
+        WHERE x.job_id = %s AND x.node_id = c.node_id AND x.desired_state = 'running')
+    FROM ({chosen}) AS c(node_id)))"""
 _LINK = """
     UPDATE rollouts_execution old SET next_id = new.id FROM rollouts_execution new
     WHERE new.job_id = %s AND new.created_at = %s AND old.id = new.previous_id

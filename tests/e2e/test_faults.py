@@ -33,23 +33,23 @@ say("end")
 """
 
 
-def kill_worker(fleet):
+def kill_worker(fleet, at_work):
     """The parent and its pool at once, as the kernel does it when memory runs out."""
     worker = fleet.product.child("worker")
     for process in [worker, *worker.children(recursive=True)]:
         process.kill()
 
 
-def kill_web(fleet):
+def kill_web(fleet, at_work):
     fleet.product.child("web").kill()
 
 
-def kill_agent(fleet):
-    """The agent and everything in its process group; its scripts and pipelines lead their own."""
-    os.killpg(os.getpgid(fleet.product.child("edge-1").pid), signal.SIGKILL)
+def kill_agent(fleet, at_work):
+    """One with a script at work, and its process group; scripts and pipelines lead their own."""
+    os.killpg(os.getpgid(fleet.product.child(at_work[0]).pid), signal.SIGKILL)
 
 
-def kill_valkey_and_its_data(fleet):
+def kill_valkey_and_its_data(fleet, at_work):
     valkey = fleet.product.child("valkey")
     folder = Path(fleet.product.data) / "valkey"
     assert any(folder.iterdir())
@@ -100,7 +100,7 @@ def test_rollouts_end_right_and_nothing_runs_twice(fleet, steady, job_name, tmp_
     assert fleet.rollout(job_name)["status"] == "active"
     assert fleet.rollout(steady)["status"] == "active"
 
-    kill(fleet)
+    kill(fleet, sorted(words(tmp_path)))
     since = time.monotonic()
     wait_until(lambda: fleet.product.get("/readyz")[0] == 200, 30, "the web did not come back")
     fleet.wait_state(job_name, "completed", deadline=BOUND)

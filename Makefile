@@ -26,8 +26,8 @@ lint: .venv/.dev  ## style, import contracts, types, templates, migrations
 fix: .venv/.dev  ## what lint can repair by itself
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format . ; $(BIN)/djade --target-version 5.2 $(TEMPLATES)
 
-bench: .venv/.dev  ## every benchmark; each prints its ratio to a limit taken in the same run
-	@for bench in bench/*_bench.py; do $(PY) $$bench || exit 1; done
+bench: .venv/.dev  ## every benchmark, or ROW=7 alone; figures go to bench/RESULTS.md
+	@$(PY) bench/run.py $(ROW)
 
 chaos: .venv/.dev  ## kills and cuts while rollouts run
 	@$(PY) bench/chaos.py

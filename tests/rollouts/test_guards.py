@@ -1,0 +1,84 @@
+"""What the database itself refuses, whoever writes."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from jobs.models import Job
+from rollouts.models import Execution, Rollout
+from tests.rollouts import fleet
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def execution(cast):
+    fleet.make_nodes(1)
+    fleet.start(fleet.spec_of(mark="v1"))
+    return Execution.objects.get()
+
+
+def refused(rows, **values):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        rows.update(**values)
+
+
+def test_stable_at_is_written_once(execution):
+    rows, now = Execution.objects.filter(pk=execution.pk), timezone.now()
+    rows.update(stable_at=now)
+    refused(rows, stable_at=None)
+    refused(rows, stable_at=now + timedelta(seconds=1))
+    rows.update(stable_at=now)
+
+
+@pytest.mark.parametrize("model", [Job, Rollout, Execution])
+def test_a_revision_never_falls(execution, model):
+    rows = model.objects.all()
+    rows.update(revision=F("revision") + 1)
+    refused(rows, revision=F("revision") - 1)
+
+
+def test_a_version_never_falls(execution):
+    rows = Job.objects.all()
+    rows.update(version=2, revision=9)
+    refused(rows, version=1)
+
+
+def test_a_job_has_one_active_rollout(execution):
+    rollout = Rollout.objects.get()
+    again = {"completed_at": None, "state": "active"}
+    copy = Rollout(
+        job=rollout.job,
+        version=rollout.version,
+        namespace=rollout.namespace,
+        rollout_type="update",
+        strategy="immediate",
+        started_at=timezone.now(),
+        **again,
+    )
+    with pytest.raises(IntegrityError), transaction.atomic():
+        copy.save()
+
+
+def test_a_node_has_one_wanted_and_one_started_execution_of_a_job(execution):
+    now = timezone.now()
+    same = {
+        "namespace": execution.namespace,
+        "job": execution.job,
+        "version": execution.version,
+        "job_version": 1,
+        "run_hash": "x",
+        "node": execution.node,
+        "released_at": now,
+        "created_at": now,
+        "updated_at": now,
+    }
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Execution.objects.create(**same, desired_state="running")
+    Execution.objects.filter(pk=execution.pk).update(observed_state="starting")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Execution.objects.create(**same, desired_state="stopped", observed_state="running")
+    assert Execution.objects.create(**same, desired_state="stopped", observed_state="stopped")

@@ -29,7 +29,7 @@ urlpatterns = [
     path("", include("rollouts.urls")),
     path("live/", include("live.urls")),
     path("api/v1/", include((api_patterns, "api"))),
-    path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
     path("agent/v1/", include((nodes.urls.agent_patterns, "agent"))),
     path("install/agent.pyz", agent_file, name="agent-file"),
     path("livez", livez, name="livez"),

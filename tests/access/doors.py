@@ -27,7 +27,7 @@ DOORS = {
     "tokens/<str:token_id>/revoke/": Door(SIGNED_IN, "POST"),
     "namespace/": Door(SIGNED_IN, "POST"),
     "live/<slug:noun>/<str:pk>/<slug:name>/": Door(SIGNED_IN),
-    "api/schema/": Door(SIGNED_IN),
+    "api/schema": Door(SIGNED_IN),
     "agent/v1/enroll": Door(PUBLIC, "POST"),
     "install/agent.pyz": Door(PUBLIC),
     "livez": Door(PUBLIC),

@@ -13,7 +13,7 @@ from access.problems import Refused
 from access.services import issue_token, mark_token_used
 
 pytestmark = pytest.mark.django_db
-NOWHERE = "/api/schema/"
+NOWHERE = "/api/schema"
 
 
 def test_a_token_opens_the_api_and_is_stored_as_a_digest_only(cast, rest_as):

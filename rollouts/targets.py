@@ -186,6 +186,7 @@ def bring_back(rollout: Rollout) -> list[str]:
 def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
     """Put nodes that match now and are new to the rollout at the end of the list (C03).
 
+    So are those that left and are back: what they had before belongs to the rollout no more.
     Returns their names.
     """
     match, params = match_of(job, terms)
@@ -203,10 +204,13 @@ def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
                 SET state = 'remaining', wave = 0, position = EXCLUDED.position
                 WHERE rollouts_rollouttarget.state = 'left'
             RETURNING node_id
+        ), earlier AS (
+            UPDATE rollouts_execution e SET rollout_id = NULL FROM new
+            WHERE e.rollout_id = %s AND e.node_id = new.node_id
         )
         SELECT n.name FROM new JOIN nodes_node n ON n.id = new.node_id ORDER BY n.name
         """,  # noqa: S608 - likewise
-        [rollout.id, rollout.id, *(order_params if ring != "0" else []), *params],
+        [rollout.id, rollout.id, *(order_params if ring != "0" else []), *params, rollout.id],
     )
     return [name for (name,) in rows]
 

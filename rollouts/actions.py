@@ -23,7 +23,7 @@ from rollouts.planner import (
     RollBack,
     WaitUntil,
 )
-from rollouts.states import PauseReason, RolloutState
+from rollouts.states import PauseReason, RolloutState, Strategy
 from rollouts.terms import Terms
 
 SCHEDULER = "scheduler"
@@ -38,6 +38,11 @@ class Scene:
     terms: Terms
     trigger: str
     now: datetime
+
+    @property
+    def is_all_out(self) -> bool:
+        """Whether one-shot work was sent out at once: its outcome alone speaks (domain.md C05)."""
+        return self.terms.one_shot and self.terms.policy.strategy is Strategy.IMMEDIATE
 
 
 @singledispatch
@@ -218,16 +223,21 @@ def _halt(action: Halt, scene: Scene) -> bool:
         rule=action.rule,
         **action.facts,
     )
+    if not scene.is_all_out:
+        _fail_job(action, scene)
+    return True
+
+
+def _fail_job(action: Halt, scene: Scene) -> None:
     if scene.job.state not in (JobState.DEPLOYING, JobState.ROLLOUT_PAUSED):
         record_state(scene.job, JobState.DEPLOYING, "The rollout has begun", now=scene.now)
     record_state(
         scene.job,
         JobState.ROLLOUT_FAILED,
-        f"Version {rollout.version.number} halted: {action.reason}",
+        f"Version {scene.rollout.version.number} halted: {action.reason}",
         now=scene.now,
         details={"reason": action.rule},
     )
-    return True
 
 
 @carry_out.register

@@ -9,7 +9,7 @@ from rollouts.lifecycle import end_rollout, latest_rollout
 from rollouts.models import Rollout
 from rollouts.placement import stop_executions
 from rollouts.sets import fetch
-from rollouts.states import PauseReason, RolloutState
+from rollouts.states import PauseReason, RolloutState, Strategy
 from rollouts.terms import Terms, terms_of
 
 WORDS = ("degraded", "completed", "failed", "lost")
@@ -30,13 +30,24 @@ def derive_job(job: Job, now: datetime) -> datetime | None:
         _queue(job, terms, now)
     elif rollout.completed_at is None:
         _under_way(job, rollout, terms, now)
-    elif rollout.state in (RolloutState.HALTED, RolloutState.CANCELLED):
+    elif _was_given_up(rollout, terms):
         _rollout_failed(job, rollout, now)
     elif terms.one_shot:
         _one_shot(job, now)
     else:
         _long_running(job, rollout, now)
     return _next_clock(job, terms)
+
+
+def _was_given_up(rollout: Rollout, terms: Terms) -> bool:
+    if rollout.state == RolloutState.HALTED:
+        return not _is_all_out(rollout, terms)
+    return rollout.state == RolloutState.CANCELLED
+
+
+def _is_all_out(rollout: Rollout, terms: Terms) -> bool:
+    """Say whether one-shot work was sent out at once: its outcome alone speaks (C05)."""
+    return terms.one_shot and rollout.strategy == Strategy.IMMEDIATE
 
 
 def _queue(job: Job, terms: Terms, now: datetime) -> None:
@@ -67,7 +78,7 @@ def _under_way(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
         f"wave {rollout.current_wave} of {rollout.total_waves}, " if rollout.current_wave else ""
     )
     message = f"Deploying version {rollout.version.number}: {where}{rollout.total_nodes} nodes"
-    if terms.one_shot and rollout.strategy == "immediate":
+    if _is_all_out(rollout, terms):
         if job.state not in (JobState.RUNNING, JobState.PENDING, JobState.QUEUED):
             _move(job, JobState.DEPLOYING, "Placed", now)
         _move(job, JobState.RUNNING, f"Running on {rollout.total_nodes} nodes", now)

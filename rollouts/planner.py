@@ -269,7 +269,9 @@ def _halt(snapshot: Snapshot) -> tuple[Action, ...]:
     }
     if snapshot.canaries_failed and not snapshot.canary_promoted:
         rule = "canary.failed"
-        reason = f"{snapshot.canaries_failed} failed canaries: any failed canary halts"
+        count = snapshot.canaries_failed
+        canaries = "a canary" if count == 1 else f"{count} canaries"
+        reason = f"{canaries} failed: any failed canary halts"
         facts["canaries_failed"] = snapshot.canaries_failed
     elif limit := failure_limit_crossed(snapshot):
         rule = f"limit.{limit}"
@@ -365,7 +367,9 @@ def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
         asked = snapshot.promote_requested
         promote = Promote(
             rule="canary.promoted" if asked else "canary.auto_promoted",
-            reason=f"all {wave.stable} canaries are stable",
+            reason="the canary is stable"
+            if wave.stable == 1
+            else f"all {wave.stable} canaries are stable",
             facts=facts,
         )
         return (promote, _next_step(snapshot))

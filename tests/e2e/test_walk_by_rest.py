@@ -122,7 +122,7 @@ def test_a_script_says_hello_from_every_node(fleet):
 
 def test_an_exit_code_and_what_was_written_are_kept(fleet, job_name):
     fleet.submit(script(job_name, "echo out; echo err >&2; exit 7"))
-    fleet.wait_state(job_name, "failed", "rollout_failed")
+    fleet.wait_state(job_name, "failed")
     wait_until(lambda: len(fleet.results(job_name)) == 5, 20)
     for row in fleet.results(job_name).values():
         assert (row["status"], row["exit_code"], row["output"]) == ("failed", 7, "out\n")
@@ -132,7 +132,7 @@ def test_an_exit_code_and_what_was_written_are_kept(fleet, job_name):
 def test_a_script_that_takes_too_long_is_ended_with_its_children(fleet, job_name):
     spec = script(job_name, "sleep 300 & sleep 300", timeouts={"execution_timeout": 1})
     fleet.submit(spec)
-    fleet.wait_state(job_name, "failed", "rollout_failed", deadline=30)
+    fleet.wait_state(job_name, "failed", deadline=30)
     wait_until(lambda: len(fleet.results(job_name)) == 5, 20)
     for row in fleet.results(job_name).values():
         assert row["status"] == "timeout"

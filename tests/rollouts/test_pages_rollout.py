@@ -101,7 +101,7 @@ def test_a_halted_rollout_says_why_and_leads_to_its_rollback(cast, page_as):
     assert rollout.state == "halted"
     rollback = Rollout.objects.exclude(pk=rollout.pk).latest("started_at")
     text = text_of(page_as("vera"), path_of(rollout))
-    assert "Halted in wave 1: 1 failed canaries" in text
+    assert "Halted in wave 1: a canary failed" in text
     assert path_of(rollback) in text
     assert "Never opened" in text
     assert "x509: certificate signed by unknown authority" in text

@@ -249,3 +249,17 @@ def test_a_rollout_that_goes_on_too_long_ends_with_its_job():
     assert (job.state, job.state_details["code"]) == ("failed", "total_timeout")
     assert fresh(rollout).state == "cancelled"
     assert live(job.pk) == {}
+
+
+def test_a_script_that_fails_everywhere_at_once_has_failed_and_not_its_rollout():
+    fleet.make_nodes(3)
+    spec = fleet.script_of()
+    rollout = fleet.start(spec)
+    for execution in fleet.executions(rollout):
+        fleet.take_up(execution)
+        fleet.report(execution, fleet.ended(execution, "failed", exit_code=7))
+    services.reconcile_job(rollout.job_id)
+    job = fresh(rollout.job)
+    assert (job.state, job.state_details["outcome"]) == ("failed", "failure")
+    states = Event.objects.filter(job=job, kind="job.state").order_by("job_seq")
+    assert [event.details["new_state"] for event in states] == ["running", "failed"]

@@ -109,6 +109,9 @@ class Targets:
         """Take a node out of the total."""
         self.move(node, TargetState.LEFT)
         self.total -= 1
+        # One that comes back while the same wave is open is released into it anew.
+        if self.members.pop(node.name, None):
+            self.in_wave[TargetState.LEFT] -= 1
 
     def open(self, number: int) -> None:
         """Count a new wave from nothing, unless it is the one that is open."""

@@ -594,3 +594,16 @@ def assert_on_the_stable_version(simulation):
         if node.target is not TargetState.LEFT:
             expected = {"old"} if node.target is not TargetState.FAILED else {"old", ""}
             assert node.spec in expected
+
+
+def test_a_node_that_leaves_and_returns_within_its_wave_is_released_anew():
+    simulation = Simulation(
+        Scenario(nodes=fleet(1), policy=Policy(strategy=Strategy.IMMEDIATE)), automatic=False
+    )
+    simulation.commit(simulation.read())
+    simulation.act(Act.LEAVE, "edge-0")
+    simulation.act(Act.JOIN, script=NodeScript(name="edge-0"))
+    simulation.commit(simulation.read())
+    assert simulation.snapshot().wave.unsettled == 1
+    simulation.automatic = True
+    assert heal(simulation) == ""

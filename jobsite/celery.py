@@ -18,4 +18,3 @@ app.conf.beat_schedule = {
     "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": 1.0},
     "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300.0},
 }
-

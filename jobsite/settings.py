@@ -279,6 +279,8 @@ START_DEADLINE = timedelta(seconds=env.float("START_DEADLINE", default=300))
 INGEST_GAP = timedelta(seconds=5)
 # At most this share of a namespace turns lost in one sweep; above it the sweep holds.
 LOST_BRAKE_PERCENT = env.int("LOST_BRAKE_PERCENT", default=20)
+# What /install/agent.pyz serves; `up` builds it.
+AGENT_FILE = DATA / "jobsite-agent.pyz"
 CONTROL_KEY_FILE = Path(env.str("CONTROL_KEY_FILE", default=str(DATA / "control_key")))
 
 # --- Logs --------------------------------------------------------------------------------------

@@ -14,16 +14,14 @@ from access.services import record_audit
 from jobs.problems import CODES
 from jobsite.rest import is_api_path, problem_page
 
-AGENT_FILE = settings.BASE_DIR / "dist" / "jobsite-agent.pyz"
-
 
 @login_not_required
 @require_safe
 def agent_file(_: HttpRequest) -> HttpResponseBase:
-    if not AGENT_FILE.exists():
+    if not settings.AGENT_FILE.exists():
         raise Http404("This installation has no built agent.")
     return FileResponse(
-        AGENT_FILE.open("rb"), as_attachment=True, content_type="application/octet-stream"
+        settings.AGENT_FILE.open("rb"), as_attachment=True, content_type="application/octet-stream"
     )
 
 

@@ -61,9 +61,7 @@ class Node(models.Model):
     fingerprint = models.CharField(max_length=80)
     enrolled_at = models.DateTimeField(null=True, blank=True)
     enrolled_by = models.CharField(max_length=150, blank=True, default="")
-    enrollment_source_type = models.CharField(
-        max_length=32, blank=True, default="bootstrap_token"
-    )
+    enrollment_source_type = models.CharField(max_length=32, blank=True, default="bootstrap_token")
     enrollment_identity_uri = models.CharField(max_length=253, blank=True, default="")
     enrollment_claims = models.JSONField(default=dict, blank=True)
     credential_valid_until = models.DateTimeField(null=True, blank=True)

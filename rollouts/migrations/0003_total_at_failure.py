@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('rollouts', '0002_storage'),
+        ("rollouts", "0002_storage"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='rollout',
-            name='total_at_failure',
+            model_name="rollout",
+            name="total_at_failure",
             field=models.PositiveIntegerField(default=0),
         ),
     ]

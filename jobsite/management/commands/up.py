@@ -144,6 +144,9 @@ class Product:
             await self._once("collecting static files…", "static", "collectstatic", "--noinput")
             if not self.supervisor.stop_asked:
                 stamp.write_text(fingerprint)
+        if not self.supervisor.stop_asked:
+            argv = (sys.executable, "-m", "agent.build", str(settings.AGENT_FILE))
+            await self.supervisor.once("agent", *argv, env=self._environment("agent"))
         lines = await self._once("preparing the first sign-in…", "bootstrap", "bootstrap", "--json")
         self.bootstrap = _last_json(lines)
 

@@ -29,15 +29,6 @@ class Components:
     processors: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
-    def missing_from(self, capabilities: Mapping[str, object]) -> tuple[str, ...]:
-        """Name what capabilities lack, as in "output kafka"."""
-        found = []
-        for kind in ("input", "processor", "output"):
-            offered = capabilities.get(f"{kind}s")
-            held = offered if isinstance(offered, list | tuple | set | frozenset) else ()
-            found += [f"{kind} {n}" for n in getattr(self, f"{kind}s") if n not in held]
-        return tuple(found)
-
 
 def required_components(config: Mapping[str, object]) -> Components:
     """Return the components a pipeline config names, nested ones included (domain.md 4.2)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from enum import StrEnum
 
-from jobs.canonical import canonical_spec, run_hash
+from jobs.canonical import canonical_spec
 from jobs.durations import format_duration
 from jobs.problems import pointer
 from jobs.spec import JobSpec
@@ -62,16 +62,6 @@ def semantic_diff(old: JobSpec, new: JobSpec) -> tuple[Change, ...]:
     changes = [_change(path, *pair) for path, pair in _differences(before, after)]
     ranks = list(Effect)
     return tuple(sorted(changes, key=lambda change: (ranks.index(change.effect), change.path)))
-
-
-def strongest_effect(changes: tuple[Change, ...]) -> Effect | None:
-    """Return the strongest effect of changes from `semantic_diff`, or None for no change."""
-    return changes[0].effect if changes else None
-
-
-def restarts_executions(old: JobSpec, new: JobSpec) -> bool:
-    """Tell whether the new spec replaces running executions: their run hashes differ (X24)."""
-    return run_hash(old) != run_hash(new)
 
 
 def text_diff(old: JobSpec | None, new: JobSpec, names: tuple[str, str] = ("old", "new")) -> str:

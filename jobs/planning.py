@@ -46,6 +46,12 @@ class SpecPlan:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def nodes(self) -> tuple[NodeName, ...]:
+        """Every node that the plan counts on."""
+        out = tuple(node for wave in self.waves for node in wave)
+        return out + self.unchanged + self.deferred
+
+    @property
     def total(self) -> int:
         """How many nodes the waves hold."""
         return sum(len(wave) for wave in self.waves)

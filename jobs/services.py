@@ -22,6 +22,7 @@ from jobs.signatures import VerifiedSignature
 from jobs.spec import JobSpec
 from jobs.states import JobState, may_move
 from live.push import announce, ring
+from nodes.selector import TargetKind
 
 RECONCILE = "rollouts.reconcile_job"
 
@@ -89,8 +90,10 @@ def check_changes(job: Job, submission: Submission) -> str:
 def check_nodes(spec: JobSpec, plan: SpecPlan) -> None:
     """Refuse one-shot work that nothing could run (domain.md 4.3, stage 8b).
 
-    Raises Refused `no_matching_node`, `nodes_pending_enrolment`, `runner_unavailable`.
+    Raises Refused `ambiguous_target`, `no_matching_node`, `nodes_pending_enrolment`,
+    `runner_unavailable`.
     """
+    _check_one_named(spec, plan)
     if plan.eligible or not spec.is_one_shot or spec.timeouts.queue_timeout:
         return
     if plan.matched and plan.pending_enrolment == plan.matched:
@@ -107,6 +110,20 @@ def check_nodes(spec: JobSpec, plan: SpecPlan) -> None:
         "No node that can take work now matches the selector.",
         hint="Check the selector against the node list, or set timeouts.queue_timeout to wait.",
     )
+
+
+def _check_one_named(spec: JobSpec, plan: SpecPlan) -> None:
+    """Refuse a target by name that several nodes answer to (domain.md 4.3, X27)."""
+    target = spec.effective_target
+    named = [*plan.nodes, *(node for group in plan.left_out for node in group.nodes)]
+    ids = target.narrow([node.id for node in named])
+    if target.kind is TargetKind.NAME and len(ids) > 1:
+        raise Refused(
+            "ambiguous_target",
+            f"{len(ids)} nodes are called {target.value}.",
+            hint="Name one of them by its id.",
+            details={"node_ids": sorted(ids)},
+        )
 
 
 def submit_job(actor: Actor, submission: Submission) -> Submitted:

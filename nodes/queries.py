@@ -15,16 +15,6 @@ from nodes.selector import Requirement, Selector, SelectorError, parse_label_fil
 from nodes.states import ConnectionState, EnrolmentState
 
 
-def matching_condition(selector: Selector, namespace: str) -> tuple[str, list[object]]:
-    """Return the SQL condition on `nodes_node n` for the nodes that a selector means.
-
-    Namespace, selector, accepted and not deleted; connection and scheduling are the caller's.
-    """
-    match, params = to_sql(selector, "n")
-    trusted = "n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted'"
-    return f"(n.namespace_id = %s AND {trusted} AND {match})", [namespace, *params]
-
-
 def get_node_for_session(node_id: UUID) -> Node | None:
     """Return the node that asks for a session, None if there is none (or it was deleted)."""
     return (

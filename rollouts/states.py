@@ -208,8 +208,3 @@ OBSERVED_MEANINGS: dict[ObservedState, str] = {
 def may_observe(old: str, new: str) -> bool:
     """Say whether a report may move an execution from one observed state to the other."""
     return ObservedState(new) in OBSERVED_TRANSITIONS[ObservedState(old)]
-
-
-def is_terminal(observed: str) -> bool:
-    """Say whether an execution in this observed state has ended (lost may be revised)."""
-    return ObservedState(observed) in TERMINAL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import importlib.util
 import mmap
 import re
@@ -12,7 +11,6 @@ from pathlib import Path
 SOURCE = 0
 SINK = 1
 INVALID = 2
-WHEELS = ("mq-bridge", "mq-bridge-connect")
 
 
 class EngineMissingError(RuntimeError):
@@ -34,11 +32,6 @@ def library_path() -> Path:
     if not path.is_file():
         raise EngineMissingError("the package mq-bridge-connect has no library for this platform")
     return path
-
-
-def wheel_versions() -> str:
-    """Return the versions of the two packages, as "1.2.0+0.2.2"."""
-    return "+".join(importlib.metadata.version(name) for name in WHEELS)
 
 
 class Library:

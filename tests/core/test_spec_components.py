@@ -70,9 +70,3 @@ def test_a_dynamic_input_lists_its_parts_by_name():
 
 def test_an_empty_config_needs_nothing():
     assert required_components({}) == Components()
-
-
-def test_what_a_node_lacks_is_named_with_its_kind():
-    needed = Components(inputs=("file",), processors=("mapping",), outputs=("kafka", "stdout"))
-    offered = {"inputs": ["file"], "outputs": ("stdout",), "processors": None}
-    assert needed.missing_from(offered) == ("processor mapping", "output kafka")

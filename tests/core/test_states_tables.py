@@ -33,7 +33,6 @@ from rollouts.states import (
     ObservedState,
     RolloutState,
     TargetState,
-    is_terminal,
     may_observe,
 )
 
@@ -123,7 +122,7 @@ def test_reports_move_an_execution_only_along_the_table(old, new, legal):
 
 
 def test_only_four_observed_states_are_ends():
-    assert {state for state in ObservedState if is_terminal(state)} == {
+    assert set(TERMINAL) == {
         "completed",
         "failed",
         "lost",

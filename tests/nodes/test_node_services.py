@@ -8,8 +8,6 @@ from access.problems import Refused
 from access.services import Actor
 from nodes.models import Node, NodeEvent
 from nodes.presence import Vitals, is_notable, record_vitals
-from nodes.queries import matching_condition
-from nodes.selector import Selector
 from nodes.services import (
     Greeting,
     connect_node,
@@ -137,15 +135,6 @@ def test_vitals_are_written_where_they_differ(node):
     assert first.conditions == [{"type": "HighLoad"}]
     record_vitals(vitals)
     assert fresh(node).revision == first.revision
-
-
-def test_a_selector_means_accepted_nodes_of_its_namespace_alone():
-    nodes = [make_node(labels={"zone": "north"})[0], make_node("lab", labels={"zone": "north"})[0]]
-    make_node(labels={"zone": "north"}, auto_accept=False)
-    make_node(labels={"zone": "south"})
-    condition, params = matching_condition(Selector(match_labels={"zone": "north"}), "prod")
-    found = Node.objects.raw(f"SELECT n.id FROM nodes_node n WHERE {condition}", params)
-    assert [node.pk for node in found] == [nodes[0].pk]
 
 
 @pytest.mark.parametrize(

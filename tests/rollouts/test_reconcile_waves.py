@@ -2,7 +2,10 @@
 
 import pytest
 
+from access.problems import Refused
 from jobs.models import Job
+from jobs.spec import JobSpec
+from nodes.models import Node
 from rollouts import services
 from rollouts.models import Evaluation, Execution, Rollout, RolloutTarget
 from tests.rollouts import fleet
@@ -130,3 +133,15 @@ def test_any_takes_exactly_one_node():
     assert fresh(rollout).state == "completed"
     assert Execution.objects.count() == 1
     assert Job.objects.get().state == "completed"
+
+
+def test_a_target_by_name_that_two_nodes_answer_to_is_refused():
+    first, second = fleet.make_nodes(2)
+    Node.objects.filter(pk=second.pk).update(name=first.name)
+    spec = fleet.script_of().to_json() | {"selector": {"target": first.name}}
+    with pytest.raises(Refused) as refusal:
+        fleet.start(JobSpec.model_validate(spec))
+    assert refusal.value.code == "ambiguous_target"
+    assert refusal.value.details["node_ids"] == sorted([str(first.pk), str(second.pk)])
+    spec["selector"]["target"] = str(second.pk)
+    assert fleet.start(JobSpec.model_validate(spec)).total_nodes == 1

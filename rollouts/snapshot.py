@@ -7,7 +7,7 @@ from rollouts.models import Rollout
 from rollouts.placement import count_resurrectable
 from rollouts.planner import OpenWave, Snapshot
 from rollouts.sets import fetch
-from rollouts.states import PauseReason, RolloutState, RolloutType
+from rollouts.states import PauseReason, RolloutState, RolloutType, Strategy
 from rollouts.targets import FIT
 from rollouts.terms import Terms
 
@@ -89,6 +89,8 @@ def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWav
     A stable execution is unwell when it is not running now, or has been silent for three
     intervals although its node is connected (domain.md X10, C07).
     """
+    if rollout.current_wave == 0 and rollout.strategy != Strategy.IMMEDIATE:
+        return OpenWave(), None  # the nodes that remain have this number too
     silent_since = now - terms.health.interval * 3 - timedelta(seconds=1)
     watched = terms.validates and rollout.canary_size and not rollout.canary_promoted
     (row,) = fetch(

@@ -29,8 +29,8 @@ fix: .venv/.dev  ## what lint can repair by itself
 bench: .venv/.dev  ## every benchmark, or ROW=7 alone; figures go to bench/RESULTS.md
 	@$(PY) bench/run.py $(ROW)
 
-chaos: .venv/.dev  ## kills and cuts while rollouts run
-	@$(PY) bench/chaos.py
+chaos: .venv/.dev  ## kills and cuts while rollouts run: CHAOS_SECONDS=300 SEED=1 AGENTS=12
+	@$(PY) -m bench.chaos
 
 agent: .venv/.run  ## the node agent as one file
 	@$(PY) -m agent.build dist/jobsite-agent.pyz

@@ -1,0 +1,1 @@
+"""Chaos: the whole product as processes, faults by a seeded schedule, and checks that doubt it."""

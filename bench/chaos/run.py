@@ -1,0 +1,183 @@
+"""One run: start, load, faults, healing, checks, and the report of what was found."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from bench.chaos.checks import CHECKS, load_evidence, run_checks
+from bench.chaos.driver import Driver
+from bench.chaos.faults import Faults
+from bench.chaos.oracle import gather
+from bench.chaos.product import ChaosProduct
+from bench.chaos.schedule import KINDS, make_schedule
+from bench.chaos.stalls import longest_decision
+from tests.product import free_port
+
+UNFINISHED = """
+    SELECT (SELECT count(*) FROM rollouts_rollout WHERE state IN ('active', 'paused')),
+        (SELECT count(*) FROM rollouts_execution
+         WHERE observed_state NOT IN ('completed', 'failed', 'stopped', 'lost')),
+        (SELECT count(*) FROM nodes_node WHERE connection_state <> 'connected')
+"""
+PAUSED = """
+    SELECT job_id::text, pause_reason FROM rollouts_rollout WHERE state = 'paused'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a run is asked for."""
+
+    data: Path
+    seconds: float = 300.0
+    seed: int = 1
+    agents: int = 12
+    users: int = 12
+    per_second: float = 0.7
+    bound: float = 120.0
+    faketime: str = ""
+    only: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run found."""
+
+    options: Options
+    faults: Counter = field(default_factory=Counter)
+    impossible: dict = field(default_factory=dict)
+    skipped: int = 0
+    executions: int = 0
+    rollouts: int = 0
+    ends: dict = field(default_factory=dict)
+    answers: Counter = field(default_factory=Counter)
+    unexpected: list = field(default_factory=list)
+    found: dict = field(default_factory=dict)
+    stall: tuple = (0.0, "")
+    settled_after: float = 0.0
+    is_settled: bool = False
+
+    def count(self, group):
+        """Return how many rows break the checks of a group."""
+        return sum(len(rows) for rows in self.found.get(group, {}).values())
+
+    @property
+    def is_clean(self):
+        """Say whether nothing was found."""
+        return self.is_settled and not any(map(self.count, CHECKS)) and not self.unexpected
+
+    def text(self):
+        """Return the report as a person reads it."""
+        total = sum(self.faults.values())
+        headline = (
+            f"{total} faults of {len(self.faults)} kinds, {self.executions} executions in "
+            f"{self.rollouts} rollouts: {self.count('lost')} lost, {self.count('doubled')} "
+            f"doubled, {self.count('violations')} violations"
+        )
+        lines = [
+            headline,
+            f"longest wait for a decision {self.stall[0]:.2f} s {self.stall[1]}",
+            f"all settled {self.settled_after:.1f} s after the last fault"
+            if self.is_settled
+            else "NOT ALL SETTLED within the bound",
+            f"seed {self.options.seed}, {self.options.seconds:g} s, {self.options.agents} agents",
+            "faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(self.faults.items())),
+            "ends: " + ", ".join(f"{state} {n}" for state, n in sorted(self.ends.items())),
+            "answers: " + ", ".join(f"{code} {n}" for code, n in self.answers.most_common()),
+        ]
+        lines += [f"not tried: {kind}: {why}" for kind, why in sorted(self.impossible.items())]
+        lines += [f"unexpected answer: {text}" for text in self.unexpected[:10]]
+        for group in self.found.values():
+            for name, rows in group.items():
+                lines.append(f"FOUND {len(rows)} x {name}")
+                lines += [f"    {row}" for row in rows[:5]]
+        return "\n".join(lines)
+
+
+async def run(options):
+    """Run the product under faults, let it come to rest, and give the report."""
+    folder = options.data / "oracle"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    product = ChaosProduct(options.data / "var", port=free_port(), agents=options.agents, disks=2)
+    try:
+        await product.start()
+        return await _under_faults(product, options, folder)
+    finally:
+        await product.stop()
+
+
+async def _under_faults(product, options, folder):
+    report = Report(options)
+    faults = Faults(product, options.faketime)
+    report.impossible = faults.impossible
+    without = set(faults.impossible)
+    if options.only:
+        without |= {kind for kind in KINDS if not kind.startswith(options.only)}
+    schedule = make_schedule(options.seed, options.seconds, options.per_second, without)
+    urls = [f"http://127.0.0.1:{port}" for port in product.ports]
+    driver = Driver(urls, product.rest_token, folder, options.seed, options.users)
+    load = asyncio.create_task(driver.run())
+    start = time.monotonic()
+    await faults.run(schedule)
+    await asyncio.sleep(max(0.0, start + options.seconds - time.monotonic()))
+    await faults.heal()
+    healed = time.monotonic()
+    driver.end()
+    await load
+    report.is_settled = await _settle(product, driver, healed + options.bound)
+    report.settled_after = time.monotonic() - healed
+    await driver.close()
+    report.faults, report.skipped = faults.done, sum(faults.skipped.values())
+    report.answers, report.unexpected = driver.answers, driver.unexpected
+    evidence = gather(folder, product.plan.data / "agents", driver.accepted)
+    await asyncio.to_thread(_judge, product.database, evidence, faults.spans, report)
+    return report
+
+
+async def _settle(product, driver, until):
+    """Let go what is paused, and wait until nothing is under way and every node is connected."""
+    quiet = 0
+    while time.monotonic() < until:
+        with contextlib.suppress(psycopg.Error):
+            where = await psycopg.AsyncConnection.connect(product.database, autocommit=True)
+            async with where:
+                cursor = await where.execute(PAUSED)
+                for job_id, reason in await cursor.fetchall():
+                    await driver.let_go(job_id, reason)
+                cursor = await where.execute(UNFINISHED)
+                quiet = quiet + 1 if sum(await cursor.fetchone()) == 0 else 0
+        # What an ended rollout still sets off (a catch-up) must have had the time to begin.
+        if quiet == 4:
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+def _judge(database, evidence, spans, report):
+    with psycopg.connect(database, autocommit=True) as where, where.cursor() as cursor:
+        load_evidence(cursor, evidence)
+        report.found = run_checks(cursor)
+        report.executions = cursor.execute("SELECT count(*) FROM rollouts_execution").fetchone()[0]
+        report.rollouts = cursor.execute("SELECT count(*) FROM rollouts_rollout").fetchone()[0]
+        report.ends = dict(
+            cursor.execute(
+                "SELECT observed_state, count(*) FROM rollouts_execution GROUP BY 1"
+            ).fetchall()
+        )
+        report.stall = longest_decision(cursor, spans)
+
+
+def keep_or_remove(report, folder):
+    """Keep the folder of a run that found something."""
+    if report.is_clean:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    (folder / "report.txt").write_text(report.text())
+    print(f"kept for a look: {folder}")

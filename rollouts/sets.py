@@ -1,6 +1,7 @@
 """Runs one SQL statement over a set of rows; the statements themselves stand beside their use."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection
@@ -18,3 +19,8 @@ def fetch(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, list(params))
         return list(cursor.fetchall())
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as the text that json_to_recordset reads: one parameter for a whole set."""
+    return json.dumps(rows, default=str)

@@ -6,6 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import IO, Any, Literal
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 API_PREFIXES = ("/api/", "/agent/")
+# The database is away, restarts, or holds a lock for too long: it goes away by itself.
+PASSING = (OperationalError, InterfaceError)
+RETRY_AFTER = "2"
+UNAVAILABLE = "The database does not answer at this moment; ask again."
 
 
 # --- Bodies --------------------------------------------------------------------------------------
@@ -124,7 +129,8 @@ def problem_body(
 def problem_page(request: HttpRequest, code: str, detail: str = "") -> JsonResponse:
     """Return a refusal outside the REST framework, as for a path that leads nowhere."""
     body = problem_body(request, code, detail)
-    return JsonResponse(body, status=body["status"], content_type=PROBLEM_TYPE)
+    headers = {"Retry-After": RETRY_AFTER} if code == "unavailable" else {}
+    return JsonResponse(body, status=body["status"], headers=headers, content_type=PROBLEM_TYPE)
 
 
 def problem_handler(error: Exception, context: Mapping[str, Any]) -> Response:
@@ -133,6 +139,10 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     refusal = _as_refused(error)
     if refusal.code == "internal":
         logger.error("an API view failed", exc_info=error)
+    headers = {}
+    if isinstance(error, PASSING):
+        logger.warning("the database could not be used: %s", error)
+        headers["Retry-After"] = RETRY_AFTER
     if refusal.code == "forbidden":
         record_audit(
             actor_of(request),
@@ -148,7 +158,6 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> Response:
         errors=refusal.errors,
         details=refusal.details,
     )
-    headers = {}
     if isinstance(error, exceptions.APIException):
         if challenge := getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = challenge
@@ -175,6 +184,8 @@ def _as_refused(error: Exception) -> Refused:
         case exceptions.APIException():
             code = _CODE_OF_STATUS.get(error.status_code, "internal")
             refused = Refused(code, str(error.detail))
+        case OperationalError() | InterfaceError():
+            refused = Refused("unavailable", UNAVAILABLE)
         case _:
             detail = "The fault is the server's. The request id finds it in the log."
             refused = Refused("internal", detail)

@@ -1,10 +1,13 @@
 """What no app answers: errors outside of views, and the agent's file."""
 
+import sys
+
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.template.loader import get_template
 from django.views import defaults
 from django.views.decorators.http import require_safe
 
@@ -12,7 +15,7 @@ from access.authentication import actor_of
 from access.problems import Refused
 from access.services import record_audit
 from jobs.problems import CODES
-from jobsite.rest import is_api_path, problem_page
+from jobsite.rest import PASSING, RETRY_AFTER, UNAVAILABLE, is_api_path, problem_page
 
 
 @login_not_required
@@ -48,9 +51,22 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    if isinstance(sys.exc_info()[1], PASSING):
+        return unavailable(request)
     if is_api_path(request.path):
         return problem_page(request, "internal", "The request id finds it in the log.")
     return defaults.server_error(request)
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """Say that the database is away; the page asks it for nothing."""
+    if is_api_path(request.path):
+        return problem_page(request, "unavailable", UNAVAILABLE)
+    status, title = CODES["unavailable"]
+    page = get_template("refused.html").render(
+        {"status": status, "title": title, "detail": UNAVAILABLE}
+    )
+    return HttpResponse(page, status=status, headers={"Retry-After": RETRY_AFTER})
 
 
 def refused(request: HttpRequest, exception: Refused) -> HttpResponse:

@@ -68,7 +68,8 @@ def _accept(node: Node, css: str) -> Control:
 
 def _scheduling(node: Node, active: int) -> list[Control]:
     if node.scheduling_state != SchedulingState.READY:
-        return [Control(verb="Undrain", name="undrain", glyph="i-play", css="is-primary")]
+        verb = "Uncordon" if node.scheduling_state == SchedulingState.CORDONED else "Undrain"
+        return [Control(verb=verb, name="undrain", glyph="i-play", css="is-primary")]
     return [
         Control(verb="Cordon", name="cordon", glyph="i-pause"),
         Control(

@@ -213,8 +213,9 @@ def enrol(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form if not issued else EnrolForm(namespaces=writable, chosen=chosen),
         "issued": issued,
-        "command": f"python3 jobsite-agent.pyz run --server {settings.BASE_URL} --token {issued}",
-        "download": f"curl -fLo jobsite-agent.pyz {settings.BASE_URL}{resolve_url('agent-file')}",
+        "command": f"python3 agent.pyz run --server {settings.BASE_URL} --data-dir jobsite-agent "
+        f"--token {issued}",
+        "download": f"curl -fsSO {settings.BASE_URL}{resolve_url('agent-file')}",
         "tokens": live_tokens(request.user, shown_namespaces(request), timezone.now()),
         "may_write": bool(writable),
         "lacking": f"Needs the permission {WRITE}.",

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from access.models import AuditEntry
+from agent.config import arguments, load
 from nodes.models import EnrolmentToken
 from nodes.services import issue_enrolment_token
 
@@ -16,9 +17,10 @@ def test_a_token_is_made_and_shown_once_with_its_command(page_as):
     browser = page_as("ada")
     text = browser.post("/nodes/enrol/", FORM).content.decode()
     found = re.search(
-        r"<code>(python3 jobsite-agent\.pyz run --server http\S+ --token (jse_\S+))</code>", text
+        r"<code>(python3 agent\.pyz run --server http\S+ .*--token (jse_\S+))</code>", text
     )
     assert found
+    assert load(arguments().parse_args(found[1].split()[2:])).token == found[2]
     token = EnrolmentToken.objects.get()
     assert (token.labels, token.max_uses, token.auto_accept) == ({"region": "fra"}, 3, False)
     assert token.created_by == "ada"

@@ -85,8 +85,9 @@ def test_the_buttons_follow_the_state(node, page_as):
     browser = page_as("ada")
     browser.post(f"/nodes/{node.pk}/cordon/")
     text = browser.get(f"/nodes/{node.pk}/controls/").content.decode()
-    assert "Undrain" in text
-    assert "Cordon" not in text
+    assert "Uncordon" in text
+    assert "Cordon<" not in text
+    assert "Undrain" not in text
     waiting, _ = make_node(auto_accept=False)
     text = text_of(browser, waiting)
     assert f'name="fingerprint" value="{waiting.fingerprint}"' in text

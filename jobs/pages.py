@@ -90,8 +90,6 @@ class Controls:
     no_stop: str
     no_delete: str
     no_rollback: str
-    # The rollout on whose page going back is decided.
-    newest_rollout: UUID | None
     # The destructive one that is being asked about: "stop", "delete" or "".
     asked: str = ""
     consequence: str = ""
@@ -112,9 +110,8 @@ def controls_of(user: Person, job: Job, asked: str = "") -> Controls:
     no_rerun = barred
     if not no_rerun and job.state == JobState.STOPPED:
         no_rerun = "A stopped job is started by submitting its spec again: use Edit."
-    newest = _newest_rollout(job)
     no_rollback = barred
-    if not no_rollback and (newest is None or job.stable_version is None):
+    if not no_rollback and job.stable_version is None:
         no_rollback = "There is no earlier version whose rollout completed."
     is_asked = (asked == "stop" and not no_stop) or (asked == "delete" and not barred)
     return Controls(
@@ -126,18 +123,11 @@ def controls_of(user: Person, job: Job, asked: str = "") -> Controls:
         no_stop=no_stop,
         no_delete=barred,
         no_rollback=no_rollback,
-        newest_rollout=newest,
         asked=asked if is_asked else "",
         consequence=f"Version {job.version} ends on every node. {job.state_message}.".replace(
             "..", "."
         ),
     )
-
-
-def _newest_rollout(job: Job) -> UUID | None:
-    """Return the id of the last rollout that the job's events tell of."""
-    told = Event.objects.filter(job=job, rollout_id__isnull=False).order_by("-job_seq")
-    return told.values_list("rollout_id", flat=True).first()
 
 
 # --- Overview ------------------------------------------------------------------------------------
@@ -229,6 +219,8 @@ class VersionsView:
     compared: tuple[int, int] | None
     change: Difference | None
     numbers: tuple[int, ...] = ()
+    # What the two menus show: what is compared, or the last change.
+    chosen: tuple[int, int] = (1, 1)
 
 
 def versions_view(job: Job, params: QueryDict) -> VersionsView:
@@ -250,6 +242,7 @@ def versions_view(job: Job, params: QueryDict) -> VersionsView:
         compared=compared,
         change=change,
         numbers=tuple(versions_of(job).values_list("number", flat=True)[:200]),
+        chosen=compared or (max(1, job.version - 1), job.version),
     )
 
 

@@ -1,5 +1,7 @@
 """The page of a job: head, tabs, buttons, and what each of them does without script."""
 
+import re
+
 import pytest
 
 from jobs.models import Event, Job, JobVersion
@@ -87,6 +89,15 @@ def test_only_the_version_that_a_rollback_returns_to_is_stable(cast, page_as):
     text = html(page_as("vera").get(f"{PAGE}?tab=versions"))
     rows = text.split('<th scope="row" class="mono">')[1:]
     assert ["Stable" in row for row in rows] == [False, True]
+    assert re.findall(r'<option value="(\d+)" selected>', text) == ["1", "2"]
+
+
+def test_going_back_is_asked_about_on_the_newest_rollout(cast, page_as):
+    fleet.make_nodes(2)
+    rollout = fleet.completed(fleet.spec_of(mark="v1"))
+    path = f"/rollouts/of-job/{rollout.job_id}/?confirm=rollback"
+    assert f'href="{path}"' in html(page_as("otto").get(PAGE))
+    assert page_as("otto").get(path).status_code == 302
 
 
 def test_two_versions_can_be_compared(versions, page_as):
@@ -121,7 +132,7 @@ def test_the_history_pages_through_every_event(job, page_as):
         parts = page.split('rel="next" href="')
         address = PAGE + parts[1].split('"')[0].replace("&amp;", "&") if len(parts) > 1 else ""
     for number in range(120):
-        assert text.count(f"number {number}<") == 1
+        assert text.count(f"Number {number}<") == 1
     assert "version 1 (create) by ada" in text
 
 

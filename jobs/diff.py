@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from enum import StrEnum
+from itertools import zip_longest
+from typing import Any
 
 from jobs.canonical import canonical_spec
 from jobs.durations import format_duration
+from jobs.printing import print_yaml
 from jobs.problems import pointer
 from jobs.spec import JobSpec
 
@@ -65,15 +68,32 @@ def semantic_diff(old: JobSpec, new: JobSpec) -> tuple[Change, ...]:
 
 
 def text_diff(old: JobSpec | None, new: JobSpec, names: tuple[str, str] = ("old", "new")) -> str:
-    """Return the unified diff of the YAML of two specs, signatures and reserved meta left out."""
-    before = [] if old is None else _comparable(old)
-    return "".join(unified_diff(before, _comparable(new), names[0], names[1]))
+    """Return the unified diff of the YAML of two specs, signatures and reserved meta left out.
+
+    The order of keys means nothing and is not kept by the database, so the old text takes the new
+    one's: equal specs have no difference.
+    """
+    after = _comparable(new)
+    before = [] if old is None else _lines(_in_order_of(after, _comparable(old)))
+    return "".join(unified_diff(before, _lines(after), names[0], names[1]))
 
 
-def _comparable(spec: JobSpec) -> list[str]:
+def _comparable(spec: JobSpec) -> dict[str, Any]:
     meta = canonical_spec(spec)["meta"]
-    text = spec.model_copy(update={"signatures": (), "meta": meta}).to_yaml()
-    return text.splitlines(keepends=True)
+    return spec.model_copy(update={"signatures": (), "meta": meta}).to_wire(format_duration)
+
+
+def _lines(wire: object) -> list[str]:
+    return print_yaml(wire).splitlines(keepends=True)
+
+
+def _in_order_of(new: object, old: object) -> object:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*(key for key in new if key in old), *(key for key in old if key not in new)]
+        return {key: _in_order_of(new.get(key), old[key]) for key in keys}
+    if isinstance(old, list) and isinstance(new, list):
+        return [_in_order_of(*pair) for pair in zip_longest(new[: len(old)], old)]
+    return old
 
 
 def _differences(

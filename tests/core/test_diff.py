@@ -124,6 +124,16 @@ def test_the_text_diff_is_the_unified_diff_of_the_yaml():
     assert "+name: a\n" in text_diff(None, OLD)
 
 
+def test_the_order_of_keys_is_no_difference_in_the_text():
+    mixed = {"old": 1, "list": [{"x": 1, "y": 2}, 3]}
+    given = {"list": [{"y": 2, "x": 1}, 3], "old": 1}
+    assert text_diff(spec_of(config=mixed), spec_of(config=given)) == ""
+    longer = {"list": [{"y": 2, "x": 5}], "new": 1, "old": 1}
+    changed = text_diff(spec_of(config=mixed), spec_of(config=longer)).splitlines()[3:]
+    signed = [line for line in changed if line[0] in "+-"]
+    assert signed == ["-    x: 1", "-  - 3", "+    x: 5", "+  new: 1"]
+
+
 MEMBERS = st.fixed_dictionaries(
     {},
     optional={

@@ -93,8 +93,8 @@ def _cancel(rollout: Rollout) -> Control:
         css="is-danger",
         why_not=_ended(rollout),
         question=f"Cancel the rollout of v{rollout.version.number}?",
-        consequence=f"{_nodes(rollout.updated_nodes)} keep v{rollout.version.number}; "
-        f"{_nodes(left)} get nothing more from this rollout. Nothing is rolled back.",
+        consequence=f"{_nodes(rollout.updated_nodes)} will keep v{rollout.version.number}; "
+        f"{_nodes(left)} will get nothing more from this rollout. Nothing is rolled back.",
         keep="Keep it going",
     )
 

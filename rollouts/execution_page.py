@@ -218,6 +218,8 @@ class ResultView:
     output: str
     error: str
     ran: timedelta | None
+    # Then no result will come any more.
+    has_ended: bool
 
 
 def result_view(pk: str | UUID) -> ResultView:
@@ -233,6 +235,7 @@ def result_view(pk: str | UUID) -> ResultView:
         output=_tail(result.output) if result else "",
         error=_tail(result.error) if result else "",
         ran=timedelta(milliseconds=length) if length is not None else None,
+        has_ended=execution.observed_state in TERMINAL,
     )
 
 

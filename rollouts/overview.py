@@ -167,7 +167,9 @@ def _unwell(pk: str) -> Iterator[Item]:
             kind=row.state,
             noun="job",
             subject=row.name,
-            text=f"is {row.state.replace('_', ' ')}",
+            text=f"is {row.state}"
+            if row.state == JobState.DEGRADED
+            else row.state.replace("_", " "),
             detail=row.state_message,
             verb="Look at it",
             at=row.updated_at,

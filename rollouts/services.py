@@ -151,7 +151,10 @@ def _settle(scene: Scene) -> None:
         scene.job,
         rollout,
         "wave.settled",
-        ", ".join(f"{count} {state}" for state, count in sorted(ends.items())),
+        ", ".join(
+            f"{count} {'node' if count == 1 else 'nodes'} {state}"
+            for state, count in sorted(ends.items())
+        ),
         scene.now,
         wave=rollout.current_wave,
         **ends,

@@ -323,7 +323,7 @@ def test_cancelling_asks_first_with_the_consequence_in_numbers(gate, page_as):
     assert f'action="{path_of(gate, "cancel")}"' not in page
     assert "?confirm=cancel" in page
     asked = text_of(client, path_of(gate) + "?confirm=cancel")
-    assert "1 node keep v2; 5 nodes get nothing more" in re.sub(r"\s+", " ", asked)
+    assert "1 node will keep v2; 5 nodes will get nothing more" in re.sub(r"\s+", " ", asked)
     press(client, gate, "cancel", reason="wrong config")
     assert gate.state == "cancelled"
 

@@ -146,7 +146,7 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
 }
 
-# --- Celery: a doorbell, nothing more (docs/reliability.md; asserted by a test) ----------------
+# --- Celery: a doorbell, nothing more (law 1; asserted by a test) ----------------
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_IGNORE_RESULT = True

@@ -133,7 +133,7 @@ def test_the_history_pages_through_every_event(job, page_as):
         address = PAGE + parts[1].split('"')[0].replace("&amp;", "&") if len(parts) > 1 else ""
     for number in range(120):
         assert text.count(f"Number {number}<") == 1
-    assert "version 1 (create) by ada" in text
+    assert "Version 1 (create) by ada" in text
 
 
 def test_the_spec_can_be_read_copied_and_downloaded_as_it_was_written(cast, page_as):

@@ -112,8 +112,8 @@ def main():
     states, seen = statistics.median(found["states"]), statistics.median(found["windows"])
     method = (
         f"batches of {BATCH}, one process, fsync on; limit: UPDATE … FROM unnest in the same "
-        f"batches {spread(found['bare'], 'a second', digits=0)}; not met: two thirds of our time is "
-        "Python (rows through the ORM, folding, doorbells), the rest also locks and writes events"
+        f"batches {spread(found['bare'], 'a second', digits=0)}; under cProfile most of our time "
+        "is Python: rows through the ORM, folding, doorbells"
     )
     record(
         [

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agent.__main__ import main
 from agent.execution import Execution
+from agent.journal import Journal
 from agent.reports import Reports
 from agent.runners.script import ScriptRunner, ScriptWork
 from agent.supervisor import Supervisor
@@ -19,6 +20,7 @@ POINTS = {
     "assignment_journalled": (Supervisor, "_begin", False),
     "before_start": (ScriptRunner, "start", False),
     "started_not_journalled": (Execution, "_attend", False),
+    "start_not_in_the_journal": (Journal, "record", False),
     "start_journalled": (ScriptWork, "release", False),
     "released": (ScriptWork, "release", True),
     "ended_not_reported": (Reports, "end", False),
@@ -38,7 +40,15 @@ def arm(point):
         real(*args, **kwargs)
         die()
 
-    setattr(owner, name, run_and_die if after else die)
+    def die_at_a_start(self, *args, entry=None, **kwargs):
+        if entry is not None and entry.start:
+            die()
+        return real(self, *args, entry=entry, **kwargs)
+
+    if owner is Journal:
+        setattr(owner, name, die_at_a_start)
+    else:
+        setattr(owner, name, run_and_die if after else die)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.stack import PROJECT, clean_environment
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 SEED = 7
-PROFILE = ["--seconds", "25", "--rate", "1.2", "--agents", "6", "--users", "8", "--bound", "90"]
+PROFILE = ["--seconds", "20", "--rate", "1.5", "--agents", "5", "--users", "8", "--bound", "60"]
 
 
 def test_nothing_is_lost_doubled_or_violated_under_faults():

@@ -198,6 +198,21 @@ def test_the_first_result_is_kept_and_names_how_it_ended():
     assert (stored.observed_state, stored.error_code) == ("failed", "execution_timeout")
 
 
+def test_of_two_results_that_come_together_the_first_is_kept():
+    execution = make_execution(make_node()[0], make_job(script_spec("once")))
+    report = Reporter(execution)
+    ingest(
+        [
+            report.state("running"),
+            report(ResultReport, status="completed", output="first"),
+            report(ResultReport, status="failed", output="second"),
+        ]
+    )
+    result = Result.objects.get()
+    assert (result.status, result.output) == ("completed", "first")
+    assert fresh(execution).observed_state == "completed"
+
+
 def test_an_old_execution_ends_and_its_successor_begins_in_one_batch():
     node, job = make_node()[0], make_job()
     old = make_execution(node, job, observed_state="running", desired_state="stopped")

@@ -207,13 +207,14 @@ def _cell(state: Mapping[str, Any] | None) -> RolloutCell | None:
     if not state:
         return None
     kind = str(state["status"])
-    if state["pause_reason"] == "awaiting_promotion":
+    if kind == "paused" and state["pause_reason"] == "awaiting_promotion":
         kind = "awaiting_promotion"
     wave, waves = state["current_wave"], state["total_waves"]
+    is_open = kind in {"active", "paused", "awaiting_promotion"}
     return RolloutCell(
         pk=str(state["id"]),
         kind=kind,
-        where=f"wave {wave} of {waves}" if waves and waves > 1 else "",
+        where=f"wave {wave} of {waves}" if is_open and waves and waves > 1 else "",
         updated=int(state["updated_nodes"]),
         failed=int(state["failed_nodes"]),
         total=int(state["total_nodes"]),

@@ -6,17 +6,21 @@ from uuid import UUID
 
 from jobs.records import iso
 from rollouts.models import Evaluation, Execution, LogChunk, Result, Rollout, RolloutTarget
-from rollouts.states import RolloutState, Strategy
+from rollouts.states import Strategy
 
 CANARIES_SHOWN = 1000
 
 
 def rollout_states(job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object]]:
-    """Return the state of the active rollout of each job that has one; query jobs show none."""
-    active = Rollout.objects.filter(
-        job_id__in=list(job_ids), state__in=[RolloutState.ACTIVE, RolloutState.PAUSED]
-    ).exclude(job__job_type="query")
-    rollouts = list(active)
+    """Return the state of the newest rollout of each job, ended or not; query jobs show none."""
+    newest = (
+        Rollout.objects.select_related("version")
+        .filter(job_id__in=list(job_ids))
+        .exclude(job__job_type="query")
+        .order_by("job_id", "-started_at")
+        .distinct("job_id")
+    )
+    rollouts = list(newest)
     canaries = _canaries([rollout for rollout in rollouts if rollout.strategy == Strategy.CANARY])
     return {r.job_id: rollout_record(r, canaries.get(r.pk, [])) for r in rollouts}
 
@@ -30,7 +34,7 @@ def rollout_record(rollout: Rollout, canary_nodes: list[str] | None = None) -> d
         "status": rollout.state,
         "type": rollout.rollout_type,
         "strategy": rollout.strategy,
-        "version": rollout.version.number if "version" in rollout._state.fields_cache else None,
+        "version": rollout.version.number,
         "pause_reason": rollout.pause_reason,
         "canary_nodes": canary_nodes,
         "canary_promoted": rollout.canary_promoted,

@@ -55,6 +55,19 @@ def test_a_rollout_under_way_is_shown_with_its_wave_and_nodes(cast, page_as):
     assert "of 6" in text
 
 
+def test_the_newest_rollout_stays_when_it_has_ended(cast, page_as):
+    fleet.make_nodes(2)
+    fleet.completed(fleet.spec_of(mark="v1"))
+    fleet.completed(fleet.spec_of(mark="v2"))
+    text = " ".join(page_as("vera").get("/jobs/").content.decode().split())
+    assert '2 <span class="quiet">of 2</span>' in text
+    assert "wave" not in text
+    (job,) = page_as("vera").get("/api/v1/jobs").json()["items"]
+    rollout = job["status"]["rollout"]
+    assert (rollout["version"], rollout["status"], rollout["updated_nodes"]) == (2, "completed", 2)
+    assert rollout["completed_at"] is not None
+
+
 def test_the_rows_come_by_name_and_can_be_turned(cast, page_as):
     make_jobs(3)
     vera = page_as("vera")

@@ -15,8 +15,9 @@ from access.models import Namespace, UsedNonce
 from access.problems import Refused
 from access.services import Actor, record_audit
 from jobs.canonical import run_hash, spec_hash
+from jobs.drafts import discard_draft
 from jobs.events import EventDraft, write_events
-from jobs.models import Job, JobDraft, JobVersion
+from jobs.models import Job, JobVersion
 from jobs.planning import SpecPlan, plan_spec
 from jobs.signatures import VerifiedSignature
 from jobs.spec import JobSpec
@@ -384,23 +385,6 @@ def rerun_job(actor: Actor, job_id: UUID) -> Job:
         _make_due(job, now)
         record_audit(actor, "job.rerun", "job", str(job.pk), job.namespace_id)
     return job
-
-
-def save_draft(user_id: int, job_id: UUID | None, base_version: int, text: str) -> None:
-    """Keep a text that its writer has not submitted; one for each person and job."""
-    job = None if job_id is None else Job(pk=job_id)
-    JobDraft.objects.update_or_create(
-        user_id=user_id,
-        job=job,
-        defaults={"base_version": base_version, "text": text, "updated_at": timezone.now()},
-    )
-
-
-def discard_draft(user_id: int, job_id: UUID | None) -> None:
-    """Forget a draft; nothing happens when there is none."""
-    drafts = JobDraft.objects.filter(user_id=user_id)
-    found = drafts.filter(job__isnull=True) if job_id is None else drafts.filter(job_id=job_id)
-    found.delete()
 
 
 def _refuse_deleted(job: Job) -> None:

@@ -15,6 +15,7 @@ from access.context import current_namespace, shown_namespaces
 from access.problems import Refused
 from access.queries import Person
 from jobs import editor, editor_page, list_page, pages
+from jobs.drafts import discard_draft, save_draft
 from jobs.editor import Study
 from jobs.editor_page import EXAMPLES, EditorView
 from jobs.forms import Entry, SelectionForm, read_entry, read_reason
@@ -23,10 +24,8 @@ from jobs.queries import find_job
 from jobs.services import (
     Submission,
     delete_job,
-    discard_draft,
     etag_of,
     rerun_job,
-    save_draft,
     stop_job,
     submit_job,
 )

@@ -67,5 +67,9 @@ class TestStack:
 
 def clean_environment(**more):
     """Give the environment for a product that a test starts: none of this process's servers."""
-    kept = {name: text for name, text in os.environ.items() if name not in SET_HERE}
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if name not in SET_HERE and not name.startswith("COVERAGE_")
+    }
     return kept | {name: str(value) for name, value in more.items()}

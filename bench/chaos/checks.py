@@ -80,7 +80,8 @@ VIOLATIONS = {
     "S3 a wave larger than it may be": """
         SELECT r.id, e.rollout_wave, count(*), r.wave_size, r.canary_size
         FROM rollouts_rollout r JOIN rollouts_execution e ON e.rollout_id = r.id
-        WHERE e.rollout_wave > 0
+        -- A canary whose node refused it (a full disk) is replaced by another.
+        WHERE e.rollout_wave > 0 AND e.observed_state <> 'stopped'
         GROUP BY r.id, e.rollout_wave HAVING count(*) > CASE
             WHEN r.canary_size > 0 AND e.rollout_wave = 1 THEN r.canary_size
             ELSE r.wave_size END""",

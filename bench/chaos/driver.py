@@ -159,7 +159,8 @@ class Driver:
         except httpx.HTTPError as error:
             self.answers[type(error).__name__] += 1
             return None
-        self.answers[answer.status_code] += 1
+        code = answer.json().get("code", "") if answer.status_code >= 400 else ""
+        self.answers[f"{answer.status_code} {code}".strip()] += 1
         if answer.status_code >= 500 and answer.status_code != 503:
             self.unexpected.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         return answer

@@ -82,7 +82,8 @@ class Report:
         )
         lines = [
             headline,
-            f"longest wait for a decision {self.stall[0]:.2f} s {self.stall[1]}",
+            f"longest wait for a decision, beyond pauses and database outages: {self.stall[0]:.2f} s "
+            f"{self.stall[1]}",
             f"all settled {self.settled_after:.1f} s after the last fault"
             if self.is_settled
             else "NOT ALL SETTLED within the bound",

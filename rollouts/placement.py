@@ -153,6 +153,7 @@ def stop_executions(
     now: datetime,
 ) -> int:
     """Want every execution `e` of the job that meets `condition` and should run to be stopped."""
+    cap = stop_deadline and stop_deadline + (stop_deadline - now)
     return change_executions(
         job_id=job.id,
         statement=f"""
@@ -160,11 +161,13 @@ def stop_executions(
             desired_state = 'stopped', desired_seq = e.desired_seq + 1, desired_message = %s,
             observed_state = CASE WHEN {ENDED} THEN e.observed_state ELSE 'stopping' END,
             deadline_at = CASE WHEN {ENDED} THEN NULL ELSE %s::timestamptz END,
+            -- A node that is away holds the wave up for twice the deadline at most.
+            deadline_cap_at = CASE WHEN {ENDED} THEN NULL ELSE %s::timestamptz END,
             revision = e.revision + 1, updated_at = %s
         WHERE e.job_id = %s AND e.desired_state = 'running' AND {condition}
         {RETURNED}
         """,  # noqa: S608 - the fragments are ours, values are parameters
-        params=[message, stop_deadline, now, job.id, *params],
+        params=[message, stop_deadline, cap, now, job.id, *params],
         kind="execution.stopped_by_scheduler",
         message=message,
         at=now,

@@ -102,10 +102,13 @@ def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWav
             count(*) FILTER (WHERE t.state = 'updated' AND %s AND (
                 e.observed_state NOT IN ('running', 'completed') OR e.unhealthy_streak > 0
                 OR e.last_window_at < %s)),
-            min(e.deadline_at) FILTER (WHERE t.state = 'released')
+            min(coalesce(e.deadline_at, before.deadline_at)) FILTER (WHERE t.state = 'released')
         FROM rollouts_rollouttarget t
         LEFT JOIN rollouts_execution e
             ON e.rollout_id = t.rollout_id AND e.node_id = t.node_id
+        -- While the one before it stops, that one's clock is the next to run out.
+        LEFT JOIN rollouts_execution before
+            ON before.id = e.previous_id AND t.state = 'released' AND e.deadline_at IS NULL
         WHERE t.rollout_id = %s AND t.wave = %s
             AND t.state IN ('released', 'updated', 'failed', 'stopped')
         """,

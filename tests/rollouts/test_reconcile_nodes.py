@@ -1,11 +1,13 @@
 """Nodes that come, go, are lost, return or change their labels while a rollout is under way."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
 from jobs.models import Job
 from nodes.models import Node
-from rollouts import services, sweeps
+from rollouts import services, silence, sweeps
 from rollouts.models import Execution, RolloutTarget
 from tests.rollouts import fleet
 
@@ -208,3 +210,19 @@ def test_a_rollout_that_ends_because_all_nodes_left_proves_nothing():
     job = Job.objects.get()
     assert (job.state, job.stable_version) == ("queued", None)
     assert not Execution.objects.filter(desired_state="running").exists()
+
+
+def test_an_old_execution_whose_node_is_away_holds_its_wave_up_for_twice_the_deadline():
+    (node,) = fleet.make_nodes(1)
+    fleet.settle(fleet.start(fleet.spec_of(mark="v1", strategy="rolling")))
+    rollout = fleet.start(fleet.spec_of(mark="v2", strategy="rolling"))
+    old = Execution.objects.get(node=node, desired_state="stopped")
+    assert old.deadline_cap_at - old.updated_at == 2 * (old.deadline_at - old.updated_at)
+    assert fresh(rollout).waiting_on["until"] == old.deadline_at.isoformat()
+    Node.objects.filter(pk=node.pk).update(connection_state="disconnected")
+    silence.judge_silence(old.deadline_at + timedelta(seconds=5))
+    assert wanted(node) is not None
+    silence.judge_silence(old.deadline_cap_at + timedelta(seconds=5))
+    services.reconcile_job(rollout.job_id)
+    assert Execution.objects.get(rollout=rollout).error_code == "previous_not_stopped"
+    assert fresh(rollout).failed_nodes == 1

@@ -72,6 +72,11 @@ class Report:
         """Say whether nothing was found."""
         return self.is_settled and not any(map(self.count, CHECKS)) and not self.unexpected
 
+    @property
+    def stall_text(self):
+        """Say how long the longest wait was, and which."""
+        return f"{self.stall[0]:.2f} s {self.stall[1]}"
+
     def text(self):
         """Return the report as a person reads it."""
         total = sum(self.faults.values())
@@ -82,8 +87,7 @@ class Report:
         )
         lines = [
             headline,
-            f"longest wait for a decision, beyond pauses and database outages: {self.stall[0]:.2f} s "
-            f"{self.stall[1]}",
+            f"longest wait for a decision beyond pauses and outages: {self.stall_text}",
             f"all settled {self.settled_after:.1f} s after the last fault"
             if self.is_settled
             else "NOT ALL SETTLED within the bound",

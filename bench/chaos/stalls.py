@@ -37,8 +37,16 @@ def longest_decision(cursor, spans):
         begin, end = float(since), float(until)
         wait = end - begin - sum(max(0.0, min(end, b) - max(begin, a)) for a, b in outages)
         if wait > longest[0]:
-            longest = (wait, f"(rollout {rollout}, {end - begin:.2f} s in all)")
+            meanwhile = sorted({f"{s.kind} {s.name}" for s in spans if _meets(s, begin, end)})
+            during = f"during {', '.join(meanwhile)}" if meanwhile else "without a fault"
+            longest = (wait, f"(rollout {rollout}, {end - begin:.2f} s in all, {during})")
     return longest
+
+
+def _meets(span, begin, end):
+    """Say whether a server fault was under way: those of agents hold no decision."""
+    is_server = span.kind.startswith(("web.", "worker.", "beat.", "postgres.", "valkey."))
+    return is_server and span.start < end and span.end > begin
 
 
 def _merged(spans):

@@ -256,7 +256,7 @@ def stop_unwanted(job: Job, terms: Terms, match: str, params: list[object], now:
     return stop_executions(
         job,
         condition=(
-            f"NOT EXISTS (SELECT 1 FROM nodes_node n WHERE n.id = e.node_id AND {wanted})"  # noqa: S608 - the fragments are ours
+            f"(SELECT {wanted} FROM nodes_node n WHERE n.id = e.node_id) IS NOT TRUE"  # noqa: S608 - the fragments are ours
         ),
         params=params,
         message="its node no longer matches",

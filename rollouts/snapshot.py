@@ -69,8 +69,8 @@ def _count_fit(rollout: Rollout) -> tuple[int, int]:
         f"""
         WITH fit AS (
             SELECT t.position, t.ring FROM rollouts_rollouttarget t
-            JOIN nodes_node n ON n.id = t.node_id
-            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT}
+            WHERE t.rollout_id = %s AND t.state = 'remaining'
+                AND (SELECT {FIT} FROM nodes_node n WHERE n.id = t.node_id)
             ORDER BY t.position LIMIT %s
         ), head AS (SELECT ring FROM fit ORDER BY position LIMIT 1)
         SELECT count(*), count(*) FILTER (WHERE position < coalesce(

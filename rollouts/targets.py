@@ -23,6 +23,10 @@ FIT = (
     "AND n.connection_state = 'connected'"
 )
 
+# What a condition or a column of `n` is for the node of a target: asked by its key, row by row,
+# so that a plan made before anything was known of the tables cannot become a product of two.
+_OF_NODE = "(SELECT {0} FROM nodes_node n WHERE n.id = {1}.node_id)"
+
 
 def match_of(job: Job, terms: Terms) -> tuple[str, list[object]]:
     """Return the condition on `n`: namespace, selector and the capabilities that are needed."""
@@ -78,11 +82,12 @@ def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
         ), frozen AS (
             INSERT INTO rollouts_rollouttarget (rollout_id, node_id, position, ring, wave, state)
             SELECT %s, m.id, m.position, m.ring, 0,
-                CASE WHEN %s AND cur.id IS NOT NULL THEN 'current' ELSE 'remaining' END
+                CASE WHEN %s AND EXISTS (
+                    SELECT 1 FROM rollouts_execution cur WHERE cur.job_id = %s
+                        AND cur.node_id = m.id AND cur.desired_state = 'running'
+                        AND cur.run_hash = %s AND cur.observed_state <> 'failed'
+                ) THEN 'current' ELSE 'remaining' END
             FROM matched m
-            LEFT JOIN rollouts_execution cur ON cur.job_id = %s AND cur.node_id = m.id
-                AND cur.desired_state = 'running' AND cur.run_hash = %s
-                AND cur.observed_state <> 'failed'
             RETURNING state
         )
         SELECT count(*), count(*) FILTER (WHERE state = 'current') FROM frozen
@@ -104,15 +109,13 @@ def release(rollout: Rollout, *, number: int, size: int) -> int:
     """Release the next `size` fit nodes of the list as wave `number`; return how many."""
     return change(
         f"""
-        WITH next AS (
-            SELECT t.id FROM rollouts_rollouttarget t JOIN nodes_node n ON n.id = t.node_id
-            WHERE t.rollout_id = %s AND t.state = 'remaining' AND {FIT}
-            ORDER BY t.position LIMIT %s
-        )
         UPDATE rollouts_rollouttarget t SET state = 'released', wave = %s
-        FROM next WHERE t.id = next.id
+        WHERE t.id = ANY(ARRAY(
+            SELECT c.id FROM rollouts_rollouttarget c
+            WHERE c.rollout_id = %s AND c.state = 'remaining' AND {_OF_NODE.format(FIT, "c")}
+            ORDER BY c.position LIMIT %s))
         """,  # noqa: S608 - likewise
-        [rollout.id, size, number],
+        [number, rollout.id, size],
     )
 
 
@@ -131,10 +134,10 @@ def defer_passed_over(rollout: Rollout, *, number: int | None) -> list[str]:
         params += [rollout.id, number]
     rows = fetch(
         f"""
-        UPDATE rollouts_rollouttarget t SET state = 'deferred' FROM nodes_node n
-        WHERE n.id = t.node_id AND t.rollout_id = %s AND t.state = 'remaining'
-            AND NOT ({FIT}) {before}
-        RETURNING n.name
+        UPDATE rollouts_rollouttarget t SET state = 'deferred'
+        WHERE t.rollout_id = %s AND t.state = 'remaining'
+            AND NOT {_OF_NODE.format(FIT, "t")} {before}
+        RETURNING {_OF_NODE.format("n.name", "t")}
         """,  # noqa: S608 - likewise
         params,
     )
@@ -147,17 +150,19 @@ def settle(rollout: Rollout, *, one_shot: bool) -> dict[str, int]:
     Settled (domain.md 1.7): stable, or ended. One-shot work settles by its end alone (X52).
     """
     stable = "FALSE" if one_shot else "e.stable_at IS NOT NULL"
+    of_target = (
+        "FROM rollouts_execution e WHERE e.rollout_id = t.rollout_id AND e.node_id = t.node_id"
+    )
     rows = fetch(
         f"""
         WITH settled AS (
-            UPDATE rollouts_rollouttarget t SET state = CASE
-                WHEN {stable} OR e.observed_state = 'completed' THEN 'updated'
-                WHEN e.observed_state IN ('failed', 'lost') THEN 'failed'
-                ELSE 'stopped' END
-            FROM rollouts_execution e
+            UPDATE rollouts_rollouttarget t SET state = (SELECT CASE
+                    WHEN {stable} OR e.observed_state = 'completed' THEN 'updated'
+                    WHEN e.observed_state IN ('failed', 'lost') THEN 'failed'
+                    ELSE 'stopped' END {of_target})
             WHERE t.rollout_id = %s AND t.wave = %s AND t.state = 'released'
-                AND e.rollout_id = t.rollout_id AND e.node_id = t.node_id
-                AND ({stable} OR e.observed_state IN ('completed', 'failed', 'stopped', 'lost'))
+                AND (SELECT {stable}
+                    OR e.observed_state IN ('completed', 'failed', 'stopped', 'lost') {of_target})
             RETURNING t.state
         )
         SELECT state, count(*) FROM settled GROUP BY state
@@ -174,9 +179,8 @@ def bring_back(rollout: Rollout) -> list[str]:
         UPDATE rollouts_rollouttarget t SET state = 'remaining',
             position = t.position + (SELECT max(position) FROM rollouts_rollouttarget
                                      WHERE rollout_id = %s)
-        FROM nodes_node n
-        WHERE n.id = t.node_id AND t.rollout_id = %s AND t.state = 'deferred' AND {FIT}
-        RETURNING n.name
+        WHERE t.rollout_id = %s AND t.state = 'deferred' AND {_OF_NODE.format(FIT, "t")}
+        RETURNING {_OF_NODE.format("n.name", "t")}
         """,  # noqa: S608 - likewise
         [rollout.id, rollout.id],
     )
@@ -221,16 +225,12 @@ def leave(job: Job, rollout: Rollout, terms: Terms) -> list[tuple[str, str]]:
     Returns name and former state of each (domain.md 1.10, C08).
     """
     match, params = match_of(job, terms)
+    wanted = f"n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match}"
     rows = fetch(
         f"""
-        WITH gone AS (
-            SELECT t.id, t.state, n.name FROM rollouts_rollouttarget t
-            JOIN nodes_node n ON n.id = t.node_id
-            WHERE t.rollout_id = %s AND t.state <> 'left' AND NOT (
-                n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match})
-        )
-        UPDATE rollouts_rollouttarget t SET state = 'left' FROM gone WHERE gone.id = t.id
-        RETURNING gone.name, gone.state
+        UPDATE rollouts_rollouttarget t SET state = 'left'
+        WHERE t.rollout_id = %s AND t.state <> 'left' AND NOT {_OF_NODE.format(wanted, "t")}
+        RETURNING {_OF_NODE.format("n.name", "t")}, old.state
         """,  # noqa: S608 - likewise
         [rollout.id, *params],
     )
@@ -254,14 +254,14 @@ def to_catch_up(job: Job, terms: Terms, *, run_hash: str, rollout: Rollout | Non
     rows = fetch(
         f"""
         SELECT n.id FROM nodes_node n
-        LEFT JOIN rollouts_execution wanted ON wanted.job_id = %s AND wanted.node_id = n.id
-            AND wanted.desired_state = 'running'
-        LEFT JOIN rollouts_rollouttarget t ON t.rollout_id = %s AND t.node_id = n.id
-        WHERE {FIT} AND {match} AND (wanted.id IS NULL OR {replace_old})
-            AND (t.id IS NULL OR t.state NOT IN ({busy}))
+        WHERE {FIT} AND {match}
+            AND (SELECT {replace_old} FROM rollouts_execution wanted WHERE wanted.job_id = %s
+                AND wanted.node_id = n.id AND wanted.desired_state = 'running') IS NOT FALSE
+            AND (SELECT t.state NOT IN ({busy}) FROM rollouts_rollouttarget t
+                WHERE t.rollout_id = %s AND t.node_id = n.id) IS NOT FALSE
         ORDER BY n.id
         """,  # noqa: S608 - likewise
-        [job.id, rollout.id if rollout else None, *params, *replace_params],
+        [*params, *replace_params, job.id, rollout.id if rollout else None],
     )
     return [node_id for (node_id,) in rows]
 

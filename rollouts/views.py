@@ -290,7 +290,10 @@ def _first_run(request: HttpRequest, steps: overview.StepsView) -> dict[str, obj
     )
     commands = (
         ("Get the agent", f"curl -fsSO {here}/install/agent.pyz"),
-        ("Enrol this machine", f"python3 agent.pyz run --server {here} --data-dir jobsite-agent --token TOKEN"),
+        (
+            "Enrol this machine",
+            f"python3 agent.pyz run --server {here} --data-dir jobsite-agent --token TOKEN",
+        ),
         ("No second machine? Start again with more agents", "make up AGENTS=8"),
         ("Submit a job", submit),
     )

@@ -252,3 +252,10 @@ def test_replaying_up_to_a_number_is_replaying_the_events_up_to_it(scenario):
     events = Simulation(scenario).run().events
     for number in range(0, len(events), 1 + len(events) // 5):
         assert fold(events, until=number) == fold(events[:number])
+
+
+def test_deferred_nodes_that_can_work_again_are_back_in_the_list():
+    deferred = ("node.deferred", {"nodes": ["a", "b"], "count": 3})
+    returned = ("node.returned", {"nodes": ["a"], "count": 2})
+    past = fold(log(STARTED, deferred, returned))
+    assert (past.deferred_nodes, past.total_nodes) == (1, 5)

@@ -382,3 +382,66 @@ def test_a_report_that_comes_twice_changes_nothing_the_second_time(facts, rules,
     if first is not None:
         second = apply(first.facts, rules, report)
         assert second is None or not second.moved or S(first.facts.observed_state) is S.LOST
+
+
+def test_no_clock_means_no_verdict():
+    later = NOW + 9 * MINUTE
+    assert apply_deadline(replace(RELEASED, deadline_at=None), later, connected=True) is None
+    ended = replace(RELEASED, observed_state=S.COMPLETED)
+    assert apply_deadline(ended, later, connected=True) is None
+
+
+def test_an_execution_that_does_not_stop_in_time_only_loses_its_clock():
+    stopping = replace(RELEASED, observed_state=S.STOPPING, desired_state=DesiredState.STOPPED)
+    change = apply_deadline(stopping, NOW + MINUTE, connected=True)
+    assert change.moved is False
+    assert (change.facts.observed_state, change.facts.deadline_at) == ("stopping", None)
+
+
+def test_an_execution_in_validation_fails_at_its_deadline():
+    facts = after(RELEASED, CHECKED, "starting", "validating")
+    change = apply_deadline(facts, facts.deadline_at, connected=True)
+    assert change.facts.observed_message == "not stable within its deadline"
+
+
+@pytest.mark.parametrize("state", ["starting", "running", "completed"])
+def test_what_failed_stays_failed_whatever_its_node_says(state):
+    failed = after(RELEASED, UNCHECKED, "failed")
+    assert failed.observed_state == "failed"
+    assert apply_state(failed, UNCHECKED, said(state), NOW) is None
+
+
+def test_a_window_after_silence_ends_it():
+    facts = after(RELEASED, CHECKED, "starting", "validating")
+    silent = apply_silence(facts, CHECKED, 1, NOW).facts
+    assert silent.details["silent_windows"] == 1
+    heard = apply_window(silent, CHECKED, window(1), NOW).facts
+    assert heard.details["silent_windows"] == 0
+
+
+def test_saying_the_same_again_changes_nothing():
+    facts = after(RELEASED, UNCHECKED, "starting")
+    assert apply_state(facts, UNCHECKED, said("starting"), NOW) is None
+
+
+def test_a_failure_of_what_was_to_stop_tells_the_node_nothing_new():
+    stopping = replace(
+        RELEASED, observed_state=S.STOPPING, desired_state=DesiredState.STOPPED, desired_seq=4
+    )
+    change = apply_state(stopping, UNCHECKED, said("failed"), NOW)
+    assert (change.facts.observed_state, change.facts.desired_seq) == ("failed", 4)
+
+
+def test_what_is_stopped_and_wanted_again_may_only_come_up_if_it_was_stable():
+    stopped = replace(RELEASED, observed_state=S.STOPPED)
+    assert apply_state(stopped, UNCHECKED, said("starting"), NOW) is None
+    stable = replace(stopped, stable_at=NOW)
+    assert apply_state(stable, UNCHECKED, said("starting"), NOW).facts.observed_state == "starting"
+
+
+def test_a_restart_that_changes_no_state_is_counted():
+    running = after(RELEASED, UNCHECKED, "starting", "running")
+    change = apply_state(running, UNCHECKED, said("running", restarts=1), NOW)
+    assert change is not None
+    assert change.facts.restarts == 1
+    assert apply_state(change.facts, UNCHECKED, said("running", restarts=1), NOW) is None

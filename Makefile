@@ -21,7 +21,7 @@ fast: .venv/.dev  ## in a few seconds: style, import contracts, pure tests
 lint: .venv/.dev  ## style, import contracts, types, templates, migrations
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy .
 	@$(BIN)/djlint templates --lint --quiet && $(BIN)/djade --target-version 5.2 --check $(TEMPLATES)
-	@$(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	@DATABASE_POOL_TIMEOUT=1 $(PY) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
 fix: .venv/.dev  ## what lint can repair by itself
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format . ; $(BIN)/djade --target-version 5.2 $(TEMPLATES)

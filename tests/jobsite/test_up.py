@@ -52,7 +52,8 @@ def test_it_ends_its_start_with_address_sign_in_link_and_first_command(product):
 
 def test_all_processes_run_and_the_web_writes_its_json_log(product):
     for name in ("postgres", "valkey", "web", "worker", "beat", "edge-1", "edge-2"):
-        assert product.child(name), name
+        # Another test of this file may have killed it a moment ago.
+        assert wait_until(lambda name=name: product.child(name)), name
     assert (product.data / "log" / "web.jsonl").exists()
     assert (product.data / "secret_key").stat().st_mode & 0o777 == 0o600
 

@@ -275,7 +275,7 @@ USE_I18N = False
 # --- Nodes: presence (domain.md 1.10) -----------------------------------------------------------
 HEARTBEAT_INTERVAL = timedelta(seconds=env.float("HEARTBEAT_INTERVAL", default=10))
 DISCONNECTED_AFTER = timedelta(seconds=env.float("DISCONNECTED_AFTER", default=30))
-LOST_AFTER = timedelta(seconds=env.float("LOST_AFTER", default=300))
+LOST_AFTER = timedelta(seconds=env.float("LOST_AFTER", default=330))
 START_GRACE = timedelta(seconds=env.float("START_GRACE", default=90))
 # The start clock of an execution whose job has no health check (domain.md C02).
 START_DEADLINE = timedelta(seconds=env.float("START_DEADLINE", default=300))

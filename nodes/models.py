@@ -100,6 +100,8 @@ class NodePresence(models.Model):
         Node, primary_key=True, on_delete=models.CASCADE, related_name="presence"
     )
     last_seen_at = models.DateTimeField()
+    # When its present session opened: before that nothing could be heard of it.
+    session_since = models.DateTimeField(null=True, blank=True)
     gateway = models.CharField(max_length=64, blank=True, default="")
 
     def __str__(self) -> str:

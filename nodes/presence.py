@@ -54,7 +54,7 @@ def record_presence(
     """Write when these nodes were last heard: one statement, whatever their number.
 
     Returns the nodes whose session is still this gateway's: a node belongs to the one that
-    claimed it last, and it must be accepted and not deleted.
+    claimed it last, which is when its session opened, and it must be accepted and not deleted.
     """
     if not seen:
         return set()
@@ -62,16 +62,17 @@ def record_presence(
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO nodes_nodepresence AS p (node_id, last_seen_at, gateway)
-            SELECT s.id, s.at, %s FROM unnest(%s::uuid[], %s::timestamptz[]) AS s(id, at)
+            INSERT INTO nodes_nodepresence AS p (node_id, last_seen_at, session_since, gateway)
+            SELECT s.id, s.at, s.at, %s FROM unnest(%s::uuid[], %s::timestamptz[]) AS s(id, at)
             JOIN nodes_node n ON n.id = s.id
             WHERE n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted'
             ON CONFLICT (node_id) DO UPDATE SET gateway = excluded.gateway,
-                last_seen_at = greatest(p.last_seen_at, excluded.last_seen_at)
+                last_seen_at = greatest(p.last_seen_at, excluded.last_seen_at),
+                session_since = CASE WHEN %s THEN excluded.session_since ELSE p.session_since END
             WHERE %s OR p.gateway = excluded.gateway
             RETURNING node_id
             """,
-            [gateway, ids, [seen[node_id] for node_id in ids], claim],
+            [gateway, ids, [seen[node_id] for node_id in ids], claim, claim],
         )
         return {node_id for (node_id,) in cursor.fetchall()}
 

@@ -295,7 +295,7 @@ def _take_facts(node: Node, greeting: Greeting) -> set[str]:
 
 
 def mark_silent_nodes(now: datetime | None = None) -> int:
-    """Mark nodes disconnected strictly after 30 s of silence and lost after 5 min (domain.md 1.10).
+    """Mark nodes disconnected strictly after 30 s of silence, lost 5 min later (domain.md X57).
 
     Time in which the control plane heard nobody is taken off, nothing is marked in the grace
     after such a time (X57), and above the brake's share of a namespace nobody turns lost until

@@ -37,15 +37,16 @@ def apply_deadline(
 
 
 def missed_windows(
-    facts: Facts, rules: Rules, now: datetime, *, since: datetime, gaps: timedelta = timedelta(0)
+    facts: Facts, rules: Rules, until: datetime, *, since: datetime, gaps: timedelta = timedelta(0)
 ) -> int:
     """Count the intervals without a window that are to be judged: all but two (domain.md C07).
 
-    `since` is the last window, the moment it came up or its node connected: the latest of them.
+    `since` is the last window, the moment it came up or its node's session opened: the latest of
+    them. `until` is when its node was last heard: beyond that its silence may be anybody's.
     """
     if not rules.has_windows or facts.observed_state not in UP:
         return 0
-    passed = (now - since - gaps) // rules.policy.interval
+    passed = (until - since - gaps) // rules.policy.interval
     return max(0, passed - FORGIVEN_WINDOWS)
 
 

@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from nodes.services import GAPS_SINCE, cordon_nodes
-from nodes.states import ConnectionState
 from rollouts.clocks import apply_deadline, apply_silence, missed_windows
 from rollouts.delivery import rules_of
 from rollouts.events import EventDraft
@@ -23,8 +23,16 @@ SLACK = timedelta(seconds=1)
 _BEGAN = "coalesce(e.validating_at, e.released_at)"
 _LAST_SIGN = (
     "greatest(coalesce(e.last_window_at, e.validating_at, e.stable_at, e.released_at), "
-    "n.connected_since)"
+    "n.connected_since, p.session_since)"
 )
+# A node that is not heard may be away although it does not count as disconnected yet (X57).
+_HEARD_UNTIL = "least(%(now)s, p.last_seen_at)"
+# Nor has it failed in time if nobody could hear it since (law 7): it has the grace to come back.
+_IS_HEARD = """
+    (n.connection_state = 'connected' AND NOT EXISTS (
+        SELECT 1 FROM nodes_ingestclock c JOIN nodes_nodepresence p ON p.node_id = n.id
+        WHERE p.last_seen_at < c.started_at AND %(now)s <= c.started_at + %(grace)s))
+"""
 
 
 def judge_silence(now: datetime | None = None) -> int:
@@ -40,25 +48,23 @@ def judge_deadlines(now: datetime) -> int:
     """Fail executions whose start or validation clock ran out (domain.md C02, X18, X80)."""
     due = _fetch(
         f"""
-        SELECT e.id, {GAPS_SINCE.format(since=_BEGAN)} FROM rollouts_execution e
+        SELECT e.id, {_IS_HEARD}, {GAPS_SINCE.format(since=_BEGAN)} FROM rollouts_execution e
         JOIN nodes_node n ON n.id = e.node_id
-        WHERE e.deadline_at <= %(due)s
-            AND (n.connection_state = 'connected' OR e.deadline_cap_at <= %(due)s)
+        WHERE e.deadline_at <= %(due)s AND ({_IS_HEARD} OR e.deadline_cap_at <= %(due)s)
         ORDER BY e.deadline_at LIMIT {BATCH}
         """,  # noqa: S608 - the fragments are ours, values are parameters
-        {"now": now, "due": now - SLACK},
+        {"now": now, "due": now - SLACK, "grace": settings.START_GRACE},
     )
-    gaps: dict[UUID, timedelta] = dict(due)
-    if not gaps:
+    if not due:
         return 0
     with transaction.atomic():
-        waiting = _waiting_for(list(gaps))
-        subjects = load_subjects([*gaps, *waiting.values()])
+        ids = [row[0] for row in due]
+        waiting = _waiting_for(ids)
+        subjects = load_subjects([*ids, *waiting.values()])
         events: list[EventDraft] = []
-        for execution_id, gap in gaps.items():
+        for execution_id, is_heard, gap in due:
             subject = subjects[str(execution_id)]
-            connected = subject.row.node.connection_state == ConnectionState.CONNECTED
-            _take(subject, apply_deadline(subject.facts, now, connected=connected, gaps=gap),
+            _take(subject, apply_deadline(subject.facts, now, connected=is_heard, gaps=gap),
                   events, now)  # fmt: skip
             successor = subjects.get(str(waiting.get(execution_id)))
             if successor is not None and subject.steps and not subject.moved:
@@ -68,12 +74,17 @@ def judge_deadlines(now: datetime) -> int:
 
 
 def judge_missing_windows(now: datetime) -> int:
-    """Judge intervals without a window while the node is connected (domain.md X17, C07)."""
+    """Judge intervals without a window for as long as the node was heard (domain.md X17, C07).
+
+    Only a node that speaks while it sends no windows has something to answer for: one that has
+    fallen silent altogether counts as disconnected soon, and what it measured comes later.
+    """
     silent = _fetch(
         f"""
-        SELECT e.id, {_LAST_SIGN}, {GAPS_SINCE.format(since=_LAST_SIGN)}
+        SELECT e.id, {_LAST_SIGN}, {_HEARD_UNTIL}, {GAPS_SINCE.format(since=_LAST_SIGN)}
         FROM rollouts_execution e
         JOIN nodes_node n ON n.id = e.node_id
+        JOIN nodes_nodepresence p ON p.node_id = n.id
         JOIN jobs_job j ON j.id = e.job_id
         JOIN jobs_jobversion v ON v.id = e.version_id
         CROSS JOIN LATERAL (SELECT coalesce(
@@ -82,7 +93,7 @@ def judge_missing_windows(now: datetime) -> int:
             AND e.observed_state IN ('validating', 'running', 'degraded')
             AND e.desired_state = 'running'
             AND {_LAST_SIGN} < %(least)s
-            AND floor(extract(epoch FROM %(now)s - {_LAST_SIGN}) / i.seconds)
+            AND floor(extract(epoch FROM {_HEARD_UNTIL} - {_LAST_SIGN}) / i.seconds)
                 > 2 + coalesce((e.details ->> 'silent_windows')::integer, 0)
         ORDER BY e.id LIMIT {BATCH}
         """,  # noqa: S608 - likewise
@@ -93,11 +104,11 @@ def judge_missing_windows(now: datetime) -> int:
     with transaction.atomic():
         subjects = load_subjects([row[0] for row in silent])
         events: list[EventDraft] = []
-        for execution_id, last_sign, gap in silent:
+        for execution_id, last_sign, heard_until, gap in silent:
             subject = subjects[str(execution_id)]
             rules = rules_of(subject.row)
             since = max(at for at in (last_sign, *_later_signs(subject)) if at)
-            missed = missed_windows(subject.facts, rules, now, since=since, gaps=gap)
+            missed = missed_windows(subject.facts, rules, heard_until, since=since, gaps=gap)
             _take(subject, apply_silence(subject.facts, rules, missed, now), events, now)
         store_subjects(subjects.values(), events, now)
     return sum(1 for subject in subjects.values() if subject.steps)

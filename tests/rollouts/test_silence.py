@@ -3,12 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs.models import Event, Job
-from nodes.models import IngestGap, Node
+from nodes.models import IngestClock, IngestGap, Node, NodePresence
+from nodes.presence import record_presence
 from rollouts.models import Execution
 from rollouts.silence import judge_silence
 from tests.rollouts.rows import make_execution, make_job, make_node, pipeline_spec, script_spec
@@ -27,8 +29,15 @@ def node():
 def connected(state="connected", since=NOW - timedelta(hours=1)):
     node = make_node()[0]
     Node.objects.filter(pk=node.pk).update(connection_state=state, connected_since=since)
+    NodePresence.objects.create(
+        node=node, last_seen_at=NOW + timedelta(days=1), session_since=since
+    )
     node.refresh_from_db()
     return node
+
+
+def heard(node, until):
+    NodePresence.objects.filter(node=node).update(last_seen_at=until)
 
 
 def fresh(execution):
@@ -90,6 +99,29 @@ def test_a_gap_of_the_control_plane_is_taken_off_the_clock(node):
     assert fresh(execution).observed_state == "failed"
 
 
+def test_nobody_fails_in_time_who_could_not_be_heard_since_a_gap(node):
+    execution = released(node, observed_state="validating", validating_at=NOW)
+    began = NOW + 50 * SECOND
+    IngestGap.objects.create(started_at=NOW + 40 * SECOND, ended_at=began)
+    clock = IngestClock.objects.create(pk=1, last_ok_at=began, started_at=began)
+    heard(node, NOW + 39 * SECOND)
+    judge_silence(NOW + 80 * SECOND)
+    assert fresh(execution).observed_state == "validating"
+    heard(node, clock.started_at)
+    judge_silence(NOW + 80 * SECOND)
+    assert fresh(execution).observed_state == "failed"
+
+
+def test_the_grace_after_a_gap_ends(node):
+    execution = released(node, deadline_cap_at=NOW + timedelta(hours=1))
+    IngestClock.objects.create(pk=1, last_ok_at=NOW, started_at=NOW)
+    heard(node, NOW - SECOND)
+    judge_silence(NOW + settings.START_GRACE)
+    assert fresh(execution).observed_state == "pending"
+    judge_silence(NOW + settings.START_GRACE + SECOND)
+    assert fresh(execution).observed_state == "failed"
+
+
 def test_an_old_execution_that_does_not_stop_fails_its_node_for_the_new_one(node):
     job = make_job()
     old = released(node, job, observed_state="stopping", desired_state="stopped", stable_at=NOW)
@@ -138,6 +170,35 @@ def test_nobody_is_silent_whose_node_is_away(state):
     execution = up(connected(state))
     judge_silence(NOW + 10 * MINUTE)
     assert fresh(execution).observed_state == "running"
+
+
+def test_a_node_that_fell_silent_altogether_is_not_blamed_before_it_counts_as_disconnected(node):
+    execution = up(node, make_job(pipeline_spec("flow", interval=2_000_000_000)))
+    heard(node, NOW + 5 * SECOND)
+    judge_silence(NOW + 30 * SECOND)
+    assert fresh(execution).observed_state == "running"
+    assert fresh(execution).unhealthy_streak == 0
+
+
+def test_silence_is_judged_up_to_the_moment_at_which_the_node_was_last_heard(node):
+    execution = up(node, make_job(pipeline_spec("flow", interval=2_000_000_000)))
+    heard(node, NOW + 8 * SECOND)
+    judge_silence(NOW + 25 * SECOND)
+    assert fresh(execution).unhealthy_streak == 2
+    heard(node, NOW + 10 * SECOND)
+    judge_silence(NOW + 25 * SECOND)
+    assert fresh(execution).observed_state == "degraded"
+
+
+def test_a_new_session_of_a_connected_node_may_first_send_what_it_kept(node):
+    execution = up(node, make_job(pipeline_spec("flow", interval=2_000_000_000)))
+    heard(node, NOW)
+    record_presence({node.pk: NOW + 20 * SECOND}, "gateway", claim=True)
+    judge_silence(NOW + 20 * SECOND)
+    assert fresh(execution).unhealthy_streak == 0
+    record_presence({node.pk: NOW + 26 * SECOND}, "gateway")
+    judge_silence(NOW + 26 * SECOND)
+    assert fresh(execution).unhealthy_streak == 1
 
 
 def test_silence_begins_when_the_node_came_back():

@@ -58,6 +58,14 @@ class SessionEndedError(Exception):
         self.retry_after = retry_after
 
 
+def retry_delay(failures: int) -> float:
+    """Return the wait after so many failures in a row: quick at first, then jittered over all."""
+    if failures <= QUICK_TRIES:
+        return random.uniform(*QUICK_DELAYS)  # noqa: S311 - jitter
+    limit = min(LONGEST_DELAY, 2.0 ** min(failures - QUICK_TRIES, 10))
+    return random.uniform(QUICK_DELAYS[0], limit)  # noqa: S311 - jitter
+
+
 class ServerClock:
     """The control plane's time: taken at each welcome, carried on by a clock that never steps."""
 
@@ -109,17 +117,8 @@ class Session:
                 least = error.retry_after
             except (OSError, WebSocketException, ProtocolError, TimeoutError) as error:
                 log.warning("no session: %s", str(error) or type(error).__name__)
-            await asyncio.sleep(self._delay(least))
-
-    def _delay(self, least: float) -> float:
-        """Return the wait before the next try: quick at first, then jittered over all of it."""
-        self._failures += 1
-        if self._failures <= QUICK_TRIES:
-            wait = random.uniform(*QUICK_DELAYS)  # noqa: S311 - jitter
-        else:
-            limit = min(LONGEST_DELAY, 2.0 ** min(self._failures - QUICK_TRIES, 10))
-            wait = random.uniform(QUICK_DELAYS[0], limit)  # noqa: S311 - jitter
-        return least + wait
+            self._failures += 1
+            await asyncio.sleep(least + retry_delay(self._failures))
 
     async def _connected(self) -> None:
         async with connect(

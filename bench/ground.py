@@ -11,8 +11,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 if str(PROJECT) not in sys.path:
     sys.path.insert(0, str(PROJECT))
 
-CAPABILITIES = '{"inputs": ["generate"], "processors": ["mapping"], "outputs": ["drop", "stdout"]}'
-
 
 @contextlib.contextmanager
 def ground():
@@ -62,23 +60,9 @@ def sql(statement, params=()):
 
 def make_fleet(count):
     """Store connected, trusted, ready nodes as rows."""
-    sql(
-        """
-        INSERT INTO nodes_node (id, namespace_id, name, hostname, machine_id, os, arch,
-            agent_version, hardware_fingerprint, reported_labels, operator_labels, labels,
-            capabilities, facts, conditions, resource_usage, max_jobs, connection_state,
-            scheduling_state, enrolment_state, drain_evicts, message, connected_since, revision,
-            last_edge_seq_num, last_orchestrator_seq_num, public_key, fingerprint, enrolled_by,
-            enrollment_source_type, enrollment_identity_uri, enrollment_claims, created_at)
-        SELECT uuidv7(), 'prod', 'gw-' || g, 'gw-' || g, 'machine-' || g, 'linux', 'amd64', '1',
-            '', '{}', '{}',
-            jsonb_build_object('role', 'gateway', 'region', 'r' || g %% 8),
-            %s::jsonb, '{}', '[]', '{}', 10, 'connected', 'ready', 'accepted', FALSE, '',
-            now() - interval '1 hour', 1, 0, 0, 'key', 'fp', '', 'bootstrap_token', '', '{}', now()
-        FROM generate_series(1, %s) g
-        """,
-        [CAPABILITIES, count],
-    )
+    from bench.fleet import enrol
+
+    enrol(sql, count, namespace="prod")
     sql("VACUUM ANALYZE nodes_node")
 
 

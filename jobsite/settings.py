@@ -7,6 +7,7 @@ from pathlib import Path
 
 import environ
 from csp.constants import NONCE, NONE, SELF
+from psycopg_pool.base import AttemptWithBackoff
 
 from jobsite.instance import read_instance
 
@@ -118,6 +119,10 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         },
     }
 )
+# Left alone, a pool waits 1, 2, 4… up to 300 s between its tries, and as long between connections
+# that died with a restarted server: PostgreSQL would be back for minutes before it is asked again.
+AttemptWithBackoff.INITIAL_DELAY = 0.25
+AttemptWithBackoff.DELAY_BACKOFF = 1.0
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Doorbell: Valkey or Redis ---------------------------------------------------------------

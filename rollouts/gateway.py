@@ -53,6 +53,8 @@ POLL = 1.0
 # Each has its own, so that a herd that comes back delays neither reports nor presence.
 THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1}
 RESEND = 5.0
+# Between two tries to commit while the database is away: it is asked soon after it is back.
+LONGEST_WAIT = 0.5
 VITALS_EVERY = 10.0
 DOWN = (db.DatabaseError, db.InterfaceError, OSError)
 
@@ -221,7 +223,7 @@ class Gateway:
                 if _will_pass(error):
                     logger.warning("%s reports wait for the database: %s", len(batch), error)
                     await asyncio.sleep(wait)
-                    wait = min(5.0, wait * 2)
+                    wait = min(LONGEST_WAIT, wait * 2)
                     continue
                 if len(batch) == 1:
                     # Only its number is kept, so that its sender does not send it for ever.

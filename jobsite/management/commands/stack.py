@@ -16,6 +16,7 @@ from django.db import connections
 from jobsite.binaries import find_binaries
 from jobsite.embedded import Stack
 from jobsite.instance import AlreadyRunningError, EmbeddedError, read_instance
+from jobsite.servers import without_password
 
 MIGRATION_LOCK = 0x6A6F6273  # "jobs": any number will do while all processes use the same
 
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             raise CommandError(f"nothing runs on {settings.DATA}")
         self.stdout.write(f"runs as process {info['pid']}: {info.get('url', 'databases only')}")
         for name, url in info.get("urls", {}).items():
-            self.stdout.write(f"  {name}={url}")
+            self.stdout.write(f"  {name}={without_password(url)}")
 
     def _client(self, verb: str, file: Path | None) -> None:
         with _running_database() as url:

@@ -24,6 +24,7 @@ from jobsite.binaries import wait_for
 from jobsite.children import ChildFailedError, Printer, Proc
 from jobsite.embedded import Service, Stack
 from jobsite.instance import AlreadyRunningError, EmbeddedError, Instance, read_instance
+from jobsite.servers import UnusableServerError, check_servers, own_urls, without_password
 from jobsite.supervisor import Supervisor
 
 PROJECT = Path(settings.BASE_DIR)
@@ -76,8 +77,9 @@ class Command(BaseCommand):
             return
         try:
             _check_port(plan)
+            check_servers(own_urls())
             code = asyncio.run(Product(plan, instance).run())
-        except EmbeddedError as error:
+        except (EmbeddedError, UnusableServerError) as error:
             raise CommandError(str(error)) from error
         finally:
             instance.release()
@@ -134,7 +136,8 @@ class Product:
         if services := self.stack.services:
             self._say(f"starting {' and '.join(service.name for service in services)}…")
             await self.supervisor.start(*(_proc_of(service) for service in services))
-        self.instance.publish(url=self.plan.url, urls=self.stack.urls)
+        # Those of one's own too: other commands of this folder find their way by them.
+        self.instance.publish(url=self.plan.url, urls=own_urls() | self.stack.urls)
 
     async def _prepare(self) -> None:
         """Bring the tables and the static files up to date, and make the admin and the token."""
@@ -339,7 +342,9 @@ def _is_free(port: int) -> bool:
 
 def _already_running(running: AlreadyRunningError) -> str:
     lines = [f"Jobsite is {running}.", f"  pages: {running.info.get('url', 'still starting')}"]
-    lines += [f"  {name}={url}" for name, url in running.info.get("urls", {}).items()]
+    lines += [
+        f"  {name}={without_password(url)}" for name, url in running.info.get("urls", {}).items()
+    ]
     return "\n".join(lines)
 
 

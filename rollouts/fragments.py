@@ -1,7 +1,15 @@
 """The live boxes of this app: which noun has which parts, and who may look at them."""
 
 from live.registry import Fragment, Noun
-from rollouts import board, board_limits, board_tabs, execution_page, overview
+from rollouts import (
+    board,
+    board_limits,
+    board_tabs,
+    comparison,
+    execution_page,
+    overview,
+    tab_counts,
+)
 from rollouts.queries import may_read_execution, may_read_rollout
 
 ROLLOUT = Noun(
@@ -20,6 +28,10 @@ ROLLOUT = Noun(
             "events": board_tabs.events_view,
             "decisions": board_tabs.decisions_view,
             "health": board_tabs.health_view,
+            "canary": comparison.comparison_view,
+            "failures_count": tab_counts.failures_count_view,
+            "events_count": tab_counts.events_count_view,
+            "decisions_count": tab_counts.decisions_count_view,
         }.items()
     ),
 )

@@ -14,10 +14,10 @@ def change(sql: str, params: Sequence[Any]) -> int:
         return int(cursor.rowcount)
 
 
-def fetch(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows."""
+def fetch(sql: str, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows; parameters go by place or by name."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, list(params))
+        cursor.execute(sql, params if isinstance(params, Mapping) else list(params))
         return list(cursor.fetchall())
 
 

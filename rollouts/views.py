@@ -20,7 +20,17 @@ from access.problems import Refused
 from access.queries import namespaces_for
 from access.services import Actor
 from live.tones import tone_of
-from rollouts import board, board_limits, board_spec, board_tabs, execution_page, overview, services
+from rollouts import (
+    board,
+    board_limits,
+    board_spec,
+    board_tabs,
+    comparison,
+    execution_page,
+    overview,
+    services,
+    tab_counts,
+)
 from rollouts.controls import controls_of
 from rollouts.forms import ReasonForm
 from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
@@ -36,7 +46,7 @@ from rollouts.rows import (
     node_panel_of,
     panel_of,
 )
-from rollouts.states import FINISHED_ROLLOUT
+from rollouts.states import FINISHED_ROLLOUT, RolloutState
 
 if TYPE_CHECKING:
     from rollouts.models import Rollout
@@ -58,7 +68,8 @@ EXAMPLE = example_bar()
 @never_cache
 def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     rollout = rollout_for(request.user, pk)
-    default = "failures" if rollout.failed_nodes else "events"
+    is_bad = rollout.failed_nodes or rollout.state == RolloutState.HALTED
+    default = "failures" if is_bad else "events"
     tab = request.GET.get("tab", default)
     if tab not in TABS:
         raise Http404
@@ -70,10 +81,14 @@ def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "head": board.head_view(pk),
         "alert": board_limits.alert_view(pk),
         "waves": board.waves_view(pk),
+        "canary": comparison.comparison_view(pk),
         "nodes": board.nodes_view(pk),
         "budget": board_limits.budget_view(pk),
         "why": board_limits.why_view(pk),
         "tabs": TABS,
+        "failures_count": tab_counts.failures_count_view(pk),
+        "events_count": tab_counts.events_count_view(pk),
+        "decisions_count": tab_counts.decisions_count_view(pk),
         "tab": tab,
         "tab_template": f"rollouts/_rollout_{tab}.html",
         "tab_view": _tab_view(tab, loaded),

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
@@ -53,20 +56,32 @@ class Viewer:
         return user is not None and noun.is_readable(user, pk)
 
 
-def _render_all(noun: Noun, pk: str) -> dict[str, str]:
-    """Return every fragment in its envelope; one that fails is left out, and the log says why."""
-    texts = {}
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A fragment as it is sent, and what it shows: one that shows the same is not sent again."""
+
+    text: str
+    shown: str
+
+
+_REVISION = re.compile(r' data-revision="\d+"')
+
+
+def render_parts(noun: Noun, pk: str, names: Collection[str]) -> dict[str, Envelope]:
+    """Return fragments in their envelopes; one that fails is left out, and the log says why."""
+    row, found = noun.load(pk), {}
     for fragment in noun.fragments:
+        if fragment.name not in names:
+            continue
         try:
-            text = fragment.render(pk)
+            text = fragment.render(row)
         except Exception:
             logger.exception("the fragment %s of %s %s failed", fragment.name, noun.name, pk)
             continue
         target = f"#{noun.name}-{pk}-{fragment.name}"
-        texts[fragment.name] = (
-            f'<hx-partial hx-target="{target}" hx-swap="outerMorph">{text}</hx-partial>'
-        )
-    return texts
+        text = f'<hx-partial hx-target="{target}" hx-swap="outerMorph">{text}</hx-partial>'
+        found[fragment.name] = Envelope(text, _REVISION.sub("", text, count=1))
+    return found
 
 
 class Hub:
@@ -118,7 +133,7 @@ class Room:
         self.noun = noun
         self.pk = pk
         self.sockets: set[LiveConsumer] = set()
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, Envelope] = {}
         self._frames: dict[tuple[str, ...], str] = {}
         self._rung = asyncio.Event()
         self._rendered_at = float("-inf")
@@ -139,12 +154,19 @@ class Room:
             del self.hub.rooms[self.noun.name, self.pk]
             self._rung.set()
 
-    def news_since(self, seen: dict[str, str]) -> tuple[str, dict[str, str]]:
+    def news_since(
+        self, seen: dict[str, str], parts: Collection[str]
+    ) -> tuple[str, dict[str, str]]:
         """Return the envelopes that differ from what a socket has, and what it has with them."""
-        names = tuple(name for name, text in self._texts.items() if seen.get(name) != text)
+        news = {
+            name: envelope.shown
+            for name, envelope in self._texts.items()
+            if name in parts and seen.get(name) != envelope.shown
+        }
+        names = tuple(news)
         if names not in self._frames:
-            self._frames[names] = "".join(self._texts[name] for name in names)
-        return self._frames[names], {**seen, **self._texts}
+            self._frames[names] = "".join(self._texts[name].text for name in names)
+        return self._frames[names], seen | news
 
     async def _run(self) -> None:
         listening = asyncio.create_task(self._listen())
@@ -178,9 +200,10 @@ class Room:
                 await socket.check(epoch)
 
     async def _render(self) -> None:
-        render = database_sync_to_async(_render_all, thread_sensitive=False)
+        render = database_sync_to_async(render_parts, thread_sensitive=False)
+        wanted = frozenset[str]().union(*(socket.parts for socket in self.sockets))
         async with self.hub.rendering:
-            self._texts = await render(self.noun, self.pk)
+            self._texts = await render(self.noun, self.pk, wanted)
         self._frames.clear()
         self._rendered_at = time.monotonic()
         for socket in self.sockets:
@@ -212,6 +235,13 @@ class Room:
                     await layer.group_discard(group, channel)
 
 
+def parts_of(noun: Noun, query: bytes) -> frozenset[str]:
+    """Return which boxes a page asks for by `?parts=head,waves`: without it, all of them."""
+    every = frozenset(fragment.name for fragment in noun.fragments)
+    asked = parse_qs(query.decode("latin-1")).get("parts")
+    return every & frozenset(asked[0].split(",")) if asked else every
+
+
 class LiveConsumer(AsyncWebsocketConsumer):
     """One open live page. It holds what its browser has, never a queue of what it missed."""
 
@@ -222,6 +252,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         super().__init__(*args, **kwargs)
         self.wake = asyncio.Event()
         self.epoch = -1
+        # The boxes that its page shows: a page of tabs has not all of them.
+        self.parts: frozenset[str] = frozenset()
         self.room: Room | None = None
         self.viewer: Viewer | None = None
         self._is_refused = False
@@ -249,7 +281,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if not await self._may_look(viewer, noun, address["pk"]):
             await self.close(FORBIDDEN)
             return
-        self.viewer = viewer
+        self.viewer, self.parts = viewer, parts_of(noun, self.scope["query_string"])
         everyone.sockets_of[user.pk] += 1
         self.room = everyone.room(noun, address["pk"])
         self.room.join(self)
@@ -295,7 +327,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 if self._is_refused:
                     await self.close(FORBIDDEN)
                     return
-                frame, seen = room.news_since(seen)
+                frame, seen = room.news_since(seen, self.parts)
                 if not frame:
                     continue
                 try:

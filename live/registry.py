@@ -12,26 +12,35 @@ from django.template.loader import render_to_string
 class Fragment:
     """One live box: `template` renders exactly one element with id `<noun>-<pk>-<name>`.
 
-    `query(pk)` returns the frozen view model that is the template's whole context, as `view`.
+    `query` returns the frozen view model that is the template's whole context, as `view`. It is
+    given the row's id, or what the noun's `load` made of it for all of its boxes at once.
     """
 
     noun: str
     name: str
     template: str
-    query: Callable[[str], Any]
+    query: Callable[[Any], Any]
 
-    def render(self, pk: str) -> str:
+    def render(self, row: object) -> str:
         """Return the box as it is now: the same text for page, refresh and push (law 9)."""
-        return render_to_string(self.template, {"view": self.query(pk)})
+        return render_to_string(self.template, {"view": self.query(row)})
+
+
+def _itself(pk: str) -> object:
+    return pk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noun:
-    """A kind of page with live boxes, and who may look: `may_read(user, pk)`."""
+    """A kind of page with live boxes, and who may look: `may_read(user, pk)`.
+
+    `load(pk)` reads once what all boxes of a push need.
+    """
 
     name: str
     may_read: Callable[[Any, str], bool]
     fragments: tuple[Fragment, ...]
+    load: Callable[[str], object] = _itself
 
     def is_readable(self, user: Any, pk: str) -> bool:  # noqa: ANN401 - any kind of user
         """Say whether a person may look at a row; what cannot even be an id is not there."""

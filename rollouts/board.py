@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
-from django.db.models import BigIntegerField, OuterRef, Subquery, Sum, Value
+from django.db.models import BigIntegerField, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
-from rollouts.marks import Wave, count_marks, list_marks, waves_of
-from rollouts.models import Execution, Rollout
+from rollouts.marks import Wave, bunch_waves, waves_of
+from rollouts.models import Rollout, RolloutTally
 from rollouts.states import (
     FINISHED_ROLLOUT,
     PauseReason,
@@ -17,15 +18,19 @@ from rollouts.states import (
     RolloutType,
     Strategy,
 )
+from rollouts.tally import MarkCount, count_marks_of, list_marks
 from rollouts.terms import Terms, terms_of
 
-# Above this many nodes each wave is one bar of counts instead of one mark a node.
-MOST_MARKS = 2000
+# Above this many nodes each wave is one bar of counts instead of one mark a node: a push of that
+# many marks would be most of what the page is.
+MOST_MARKS = 400
+# With more bars than this, waves beside each other share one.
+MOST_BARS = 24
 # Above this many waves those that are over, and those far ahead, are drawn as one.
 MOST_WAVES = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """A rollout with what every box needs of it. The revision grows with all that they show."""
 
@@ -38,30 +43,33 @@ class Board:
         """Say whether the rollout has ended."""
         return self.rollout.state in FINISHED_ROLLOUT
 
+    @cached_property
+    def counts(self) -> tuple[MarkCount, ...]:
+        """Its nodes by wave and look, read once for all boxes that draw them."""
+        return count_marks_of([self.rollout]).get(self.rollout.pk, ())
 
-def load_board(pk: str | UUID) -> Board:
-    """Return the board of a rollout; one query. Raises Rollout.DoesNotExist.
+
+def load_board(row: Board | str | UUID) -> Board:
+    """Return the board of a rollout; one query, or none. Raises Rollout.DoesNotExist.
+
+    Boxes are drawn from an id or from the board that a page or a push has loaded for all of them.
 
     Each event of the job and each change of an execution counts in the revision, so a box that
     shows more never has a lower one.
     """
-    executions = (
-        Execution.objects.filter(rollout=OuterRef("pk"))
-        .order_by()
-        .values("rollout")
-        .annotate(total=Sum("revision"))
-        .values("total")
-    )
+    if isinstance(row, Board):
+        return row
+    moves = RolloutTally.objects.filter(rollout=OuterRef("pk"), state="").values("moves")
     rollout = (
         Rollout.objects.select_related("job", "version")
         .annotate(
             moves=Coalesce(
-                Subquery(executions, output_field=BigIntegerField()),
+                Subquery(moves, output_field=BigIntegerField()),
                 Value(0),
                 output_field=BigIntegerField(),
             )
         )
-        .get(pk=pk)
+        .get(pk=row)
     )
     return Board(
         rollout=rollout,
@@ -95,9 +103,9 @@ class HeadView:
     controls_key: str
 
 
-def head_view(pk: str | UUID) -> HeadView:
+def head_view(row: Board | str | UUID) -> HeadView:
     """Return the head of a rollout's page."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout = board.rollout
     kind, word = badge_of(rollout)
     return HeadView(
@@ -178,11 +186,11 @@ class WavesView:
     status: str
 
 
-def waves_view(pk: str | UUID) -> WavesView:
+def waves_view(row: Board | str | UUID) -> WavesView:
     """Return the strip of waves; the number of queries is the same for any number of nodes."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout = board.rollout
-    waves = waves_of(rollout, board.terms, count_marks(rollout))
+    waves = waves_of(rollout, board.terms, board.counts)
     strip = fold_waves(tuple(wave for wave in waves if wave.is_wave))
     current = next((wave for wave in strip if wave.is_current), None)
     return WavesView(
@@ -256,20 +264,20 @@ LEGEND = ("stable", "validating", "starting", "failed", "lost", "deferred", "wai
 RARE = ("degraded", "restored", "old")
 
 
-def nodes_view(pk: str | UUID) -> NodesView:
+def nodes_view(row: Board | str | UUID) -> NodesView:
     """Return the picture of all nodes: two queries for any number of them."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout = board.rollout
     is_folded = rollout.total_nodes > MOST_MARKS
     marks = () if is_folded else list_marks(rollout)
-    groups = waves_of(rollout, board.terms, count_marks(rollout), marks)
+    groups = waves_of(rollout, board.terms, board.counts, marks)
     counts = Wave.together(groups).counts if groups else {}
     legend = [LegendItem(kind=kind, count=counts.get(kind, 0)) for kind in LEGEND]
     legend += [LegendItem(kind=kind, count=counts[kind]) for kind in RARE if kind in counts]
     return NodesView(
         pk=rollout.pk,
         revision=board.revision,
-        groups=groups,
+        groups=bunch_waves(groups, MOST_BARS) if is_folded else groups,
         legend=tuple(legend),
         is_folded=is_folded,
     )

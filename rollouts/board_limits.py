@@ -34,9 +34,9 @@ class AlertView:
     verb: str = ""
 
 
-def alert_view(pk: str | UUID) -> AlertView:
+def alert_view(row: Board | str | UUID) -> AlertView:
     """Return the alert of a rollout's page."""
-    board = load_board(pk)
+    board = load_board(row)
     found = _ended_alert(board) if board.is_over else _running_alert(board)
     return AlertView(pk=board.rollout.pk, revision=board.revision, **found)
 
@@ -180,9 +180,9 @@ def failures_allowed(board: Board) -> tuple[int, str]:
     return policy.max_failed_nodes, "count"
 
 
-def budget_view(pk: str | UUID) -> BudgetView:
+def budget_view(row: Board | str | UUID) -> BudgetView:
     """Return the failure budget."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout, policy = board.rollout, board.terms.policy
     allowed, first = failures_allowed(board)
     left = max(0, allowed - rollout.failed_nodes)
@@ -239,9 +239,9 @@ class WhyView:
     has_next_check: bool = False
 
 
-def why_view(pk: str | UUID) -> WhyView:
+def why_view(row: Board | str | UUID) -> WhyView:
     """Return why the rollout stands where it stands: what it waits on, or its last decision."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout, held = board.rollout, board.rollout.waiting_on
     if held and not board.is_over:
         more = rollout.current_wave < rollout.total_waves

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobs.models import Event
 from live.tones import tone_of
-from rollouts.board import load_board
+from rollouts.board import Board, load_board
 from rollouts.board_limits import facts_in_words
 from rollouts.models import Evaluation
 from rollouts.sets import fetch
@@ -59,9 +59,9 @@ class FailuresView:
     groups: tuple[FailureGroup, ...]
 
 
-def failures_view(pk: str | UUID) -> FailuresView:
+def failures_view(row: Board | str | UUID) -> FailuresView:
     """Return the failures of a rollout by what they have in common; two queries."""
-    board = load_board(pk)
+    board = load_board(row)
     rows = fetch(
         """
         WITH failed AS (
@@ -184,9 +184,9 @@ class EventsView:
     has_more: bool
 
 
-def events_view(pk: str | UUID) -> EventsView:
+def events_view(row: Board | str | UUID) -> EventsView:
     """Return the newest events of a rollout."""
-    board = load_board(pk)
+    board = load_board(row)
     found = Event.objects.select_related("job").filter(rollout_id=board.rollout.pk)
     rows = [event_row(event) for event in found.order_by("-id")[: NEWEST + 1]]
     return EventsView(
@@ -218,9 +218,9 @@ class DecisionsView:
     rows: tuple[Decision, ...]
 
 
-def decisions_view(pk: str | UUID) -> DecisionsView:
+def decisions_view(row: Board | str | UUID) -> DecisionsView:
     """Return the newest decisions about a rollout."""
-    board = load_board(pk)
+    board = load_board(row)
     found = Evaluation.objects.filter(rollout=board.rollout.pk).order_by("-id")[:NEWEST]
     rows = tuple(
         Decision(
@@ -276,9 +276,9 @@ class HealthView:
     is_cut: bool
 
 
-def health_view(pk: str | UUID) -> HealthView:
+def health_view(row: Board | str | UUID) -> HealthView:
     """Return the windows of a rollout's executions, the worst nodes first; two queries."""
-    board = load_board(pk)
+    board = load_board(row)
     policy = board.terms.health
     found = fetch(
         """

@@ -1,75 +1,16 @@
-"""The nodes of a rollout as marks: each in its place, and counted by wave."""
+"""The waves of a rollout, opened and planned, with the marks of their nodes."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from uuid import UUID
+from itertools import groupby, islice
 
 from rollouts.models import Rollout
-from rollouts.sets import fetch
 from rollouts.states import FINISHED_ROLLOUT, RolloutState, Strategy, TargetState
+from rollouts.tally import Mark, MarkCount
 from rollouts.terms import Terms
 
 DONE = ("stable", "degraded", "restored")
-
-# What a node looks like: its place in the rollout first, then what its execution was last seen in.
-_KIND = """
-CASE
-    WHEN r.state = 'halted' AND t.state IN ('released', 'updated', 'stopped')
-        AND wanted.job_version <> v.number THEN 'restored'
-    WHEN t.state = 'remaining' THEN 'waiting'
-    WHEN t.state = 'deferred' THEN 'deferred'
-    WHEN t.state = 'stopped' THEN 'old'
-    WHEN t.state = 'failed' THEN CASE e.observed_state WHEN 'lost' THEN 'lost' ELSE 'failed' END
-    WHEN t.state = 'released' THEN CASE e.observed_state
-        WHEN 'validating' THEN 'validating' WHEN 'failed' THEN 'failed' WHEN 'lost' THEN 'lost'
-        WHEN 'running' THEN CASE v.spec ->> 'type' WHEN 'pipeline' THEN 'stable' ELSE 'starting' END
-        WHEN 'completed' THEN 'stable' WHEN 'stopping' THEN 'old' WHEN 'stopped' THEN 'old'
-        ELSE 'starting' END
-    ELSE CASE e.observed_state
-        WHEN 'degraded' THEN 'degraded' WHEN 'lost' THEN 'lost' ELSE 'stable' END
-END
-"""
-_FROM = """
-FROM rollouts_rollouttarget t
-JOIN rollouts_rollout r ON r.id = t.rollout_id
-JOIN jobs_jobversion v ON v.id = r.version_id
-LEFT JOIN (
-    SELECT DISTINCT ON (x.rollout_id, x.node_id) x.rollout_id, x.node_id, x.observed_state
-    FROM rollouts_execution x
-    WHERE x.rollout_id = ANY(%s) ORDER BY x.rollout_id, x.node_id, x.created_at DESC, x.id DESC
-) e ON e.rollout_id = t.rollout_id AND e.node_id = t.node_id
-LEFT JOIN rollouts_execution wanted ON wanted.job_id = r.job_id AND wanted.node_id = t.node_id
-    AND wanted.desired_state = 'running'
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarkCount:
-    """How many nodes share a wave, a state, a ring and a look."""
-
-    wave: int
-    state: str
-    ring: int
-    kind: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """One node."""
-
-    node_id: UUID
-    name: str
-    wave: int
-    state: str
-    kind: str
-
-    @property
-    def href(self) -> str:
-        """Where the page of its rollout shows it."""
-        return f"?node={self.node_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +55,31 @@ class Wave:
             counts.update(wave.counts)
         first, last = waves[0], waves[-1]
         name = f"{first.number} to {last.number}"
-        return replace(last, title=f"Waves {name}", label=name, counts=dict(counts), marks=())
+        note = last.note if set(counts) <= {"waiting"} else _note(counts, "")
+        return replace(
+            last,
+            title=f"Waves {name}",
+            label=name,
+            counts=dict(counts),
+            note=note,
+            is_canary=False,
+            marks=(),
+        )
+
+
+def bunch_waves(waves: Sequence[Wave], most: int) -> tuple[Wave, ...]:
+    """Draw neighbours together until about `most` are left; the open wave stays by itself."""
+    each = -(-len(waves) // most)
+    if each <= 1:
+        return tuple(waves)
+    found: list[Wave] = []
+    for _, same in groupby(waves, key=lambda wave: (wave.is_wave, wave.is_current, wave.tone)):
+        rest = list(same)
+        for at in range(0, len(rest), each):
+            bunch = rest[at : at + each]
+            is_one = len(bunch) == 1 or not bunch[0].is_wave
+            found += bunch if is_one else [Wave.together(bunch)]
+    return tuple(found)
 
 
 _BAR_ORDER = (
@@ -130,40 +95,6 @@ _BAR_ORDER = (
     "waiting",
 )
 _WORDS = {"waiting": "not sent", "old": "stopped"}
-
-
-def count_marks(rollout: Rollout) -> tuple[MarkCount, ...]:
-    """Count the nodes of a rollout by wave and look: one query for any number of them."""
-    return count_marks_of([rollout]).get(rollout.pk, ())
-
-
-def count_marks_of(rollouts: Iterable[Rollout]) -> dict[UUID, tuple[MarkCount, ...]]:
-    """Count the nodes of several rollouts by wave and look: one query for all."""
-    ids = [rollout.pk for rollout in rollouts]
-    rows = fetch(
-        f"SELECT t.rollout_id, t.wave, t.state, t.ring, {_KIND} AS kind, count(*) {_FROM} "
-        "WHERE t.rollout_id = ANY(%s) AND t.state <> 'left' "
-        "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4",
-        [ids, ids],
-    )
-    found: dict[UUID, list[MarkCount]] = defaultdict(list)
-    for pk, wave, state, ring, kind, count in rows:
-        found[pk].append(MarkCount(wave=wave, state=state, ring=ring, kind=kind, count=count))
-    return {pk: tuple(counts) for pk, counts in found.items()}
-
-
-def list_marks(rollout: Rollout) -> tuple[Mark, ...]:
-    """Return every node of a rollout in the order in which it gets its turn; one query."""
-    rows = fetch(
-        f"SELECT t.node_id, n.name, t.wave, t.state, {_KIND} {_FROM} "
-        "JOIN nodes_node n ON n.id = t.node_id "
-        "WHERE t.rollout_id = %s AND t.state <> 'left' ORDER BY t.position",
-        [[rollout.pk], rollout.pk],
-    )
-    return tuple(
-        Mark(node_id=node_id, name=name, wave=wave, state=state, kind=kind)
-        for node_id, name, wave, state, kind in rows
-    )
 
 
 def waves_of(

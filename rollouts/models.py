@@ -124,6 +124,39 @@ class RolloutTarget(models.Model):
         return f"{self.rollout_id} #{self.position}"
 
 
+class RolloutTally(models.Model):
+    """How many nodes of a rollout share a place and a look, kept by triggers (ADR 0012).
+
+    Pages of any fleet read these few rows instead of counting targets and executions. Nothing but
+    the triggers of migration 0006 writes them; all writers of what they count hold the job's lock.
+    """
+
+    # Without an index of its own: the constraint below begins with it.
+    rollout = models.ForeignKey(
+        Rollout, on_delete=models.CASCADE, related_name="tallies", db_index=False
+    )
+    wave = models.PositiveIntegerField()
+    # A target's state, or empty in the one row of each rollout that holds its moves.
+    state = models.CharField(max_length=12)
+    ring = models.PositiveIntegerField()
+    # The observed state of the target's execution, or empty while it has none.
+    seen = models.CharField(max_length=12)
+    count = models.BigIntegerField()
+    # By how much the revisions of the rollout's executions have grown: it never falls.
+    moves = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rollout", "wave", "state", "ring", "seen"], name="tally_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        """Say how many are where."""
+        return f"{self.count} {self.state} in wave {self.wave} of {self.rollout_id}"
+
+
 class Evaluation(models.Model):
     """One run of the planner: what set it off, what it saw, which rule decided, what it did."""
 
@@ -274,6 +307,18 @@ class Execution(models.Model):
                 fields=["deadline_at"],
                 condition=Q(deadline_at__isnull=False),
                 name="execution_due",
+            ),
+            # The two questions of a rollout's page that look at single rows: which failed, and
+            # which do worst. Partial, so that a report of good health touches neither.
+            models.Index(
+                fields=["rollout"],
+                condition=Q(observed_state__in=["failed", "lost"]),
+                name="execution_failed",
+            ),
+            models.Index(
+                fields=["rollout", "-unhealthy_streak"],
+                condition=Q(unhealthy_streak__gt=0),
+                name="execution_unwell",
             ),
         ]
 

@@ -15,10 +15,11 @@ from access.rest import paginate, read_page
 from jobs.models import Job
 from nodes.models import Node
 from rollouts.board import badge_of
-from rollouts.marks import Wave, count_marks_of, waves_of
+from rollouts.marks import Wave, waves_of
 from rollouts.models import Execution, Rollout
 from rollouts.queries import READ
 from rollouts.states import DesiredState, ObservedState, PauseReason, RolloutState
+from rollouts.tally import count_marks_of
 from rollouts.terms import terms_of
 
 # A bar of waves with more parts than this would be dust: it is drawn as one.

@@ -79,6 +79,16 @@ NEVER = {
     "events with a gap": """
         SELECT count(*) FROM jobs_job j WHERE j.event_seq <> (SELECT count(*) FROM jobs_event e
             WHERE e.job_id = j.id)""",
+    "a tally that does not say what targets and executions say": """
+        SELECT count(*) FROM (
+            SELECT t.rollout_id, t.wave, t.state, t.ring, coalesce(e.observed_state, '') AS seen,
+                count(*) AS count
+            FROM rollouts_rollouttarget t LEFT JOIN rollouts_execution e
+                ON e.rollout_id = t.rollout_id AND e.node_id = t.node_id
+            WHERE t.state <> 'left' GROUP BY 1, 2, 3, 4, 5
+        ) x FULL JOIN (SELECT * FROM rollouts_rollouttally WHERE count <> 0) kept
+            USING (rollout_id, wave, state, ring, seen)
+        WHERE x.count IS DISTINCT FROM kept.count""",
     "work of a stopped job that is wanted": """
         SELECT count(*) FROM rollouts_execution e JOIN jobs_job j ON j.id = e.job_id
         WHERE j.state IN ('stopped', 'deleted') AND e.desired_state = 'running'""",

@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 
@@ -10,11 +11,12 @@ app = Celery("jobsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+SWEEP = settings.SWEEP_INTERVAL.total_seconds()
 # Beat only rings: each of these looks for rows that are due, so none or three beats do no harm.
 app.conf.beat_schedule = {
-    "reconcile what is due": {"task": "rollouts.reconcile_due", "schedule": 1.0},
-    "judge silence and deadlines": {"task": "rollouts.evaluate_health", "schedule": 1.0},
-    "mark silent nodes": {"task": "nodes.sweep_silent_nodes", "schedule": 5.0},
-    "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": 1.0},
-    "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300.0},
+    "reconcile what is due": {"task": "rollouts.reconcile_due", "schedule": SWEEP},
+    "judge silence and deadlines": {"task": "rollouts.evaluate_health", "schedule": SWEEP},
+    "mark silent nodes": {"task": "nodes.sweep_silent_nodes", "schedule": 5 * SWEEP},
+    "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": SWEEP},
+    "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300 * SWEEP},
 }

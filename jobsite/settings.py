@@ -284,6 +284,8 @@ LOST_AFTER = timedelta(seconds=env.float("LOST_AFTER", default=330))
 START_GRACE = timedelta(seconds=env.float("START_GRACE", default=90))
 # The start clock of an execution whose job has no health check (domain.md C02).
 START_DEADLINE = timedelta(seconds=env.float("START_DEADLINE", default=300))
+# How often what is due is looked for without being told, by the web's sweeper and by beat's bell.
+SWEEP_INTERVAL = timedelta(seconds=env.float("SWEEP_INTERVAL", default=1))
 # A jump of the ingest clock by more than this is a gap in which silence is no evidence.
 INGEST_GAP = timedelta(seconds=5)
 # At most this share of a namespace turns lost in one sweep; above it the sweep holds.

@@ -17,6 +17,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
 from django import db
+from django.conf import settings
 from django.utils import timezone
 
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
@@ -91,7 +92,7 @@ class Gateway:
             ("doorbell", self._doorbell_loop()),
             ("presence", self._every(POLL, self._flush_presence)),
             ("vitals", self._every(VITALS_EVERY, self._flush_vitals)),
-            ("sweep", self._every(POLL, self._sweep)),
+            ("sweep", self._every(settings.SWEEP_INTERVAL.total_seconds(), self._sweep)),
         )
         self._tasks = [asyncio.create_task(loop, name=f"gateway-{name}") for name, loop in loops]
 

@@ -37,11 +37,11 @@ def enrol(execute, count, *, agents=0, namespace="default", prefix="gw", connect
             scheduling_state, enrolment_state, drain_evicts, message, connected_since, revision,
             last_edge_seq_num, last_orchestrator_seq_num, public_key, fingerprint, enrolled_by,
             enrollment_source_type, enrollment_identity_uri, enrollment_claims, created_at)
-        SELECT uuidv7(), %(namespace)s, %(prefix)s || '-' || g, %(prefix)s || '-' || g,
-            'machine-' || %(prefix)s || '-' || g, 'linux', 'amd64', '1', '', '{}', '{}',
+        SELECT uuidv7(), %(namespace)s, %(prefix)s::text || '-' || g, %(prefix)s::text || '-' || g,
+            'machine-' || %(prefix)s::text || '-' || g, 'linux', 'amd64', '1', '', '{}', '{}',
             jsonb_build_object('role', 'gateway', 'region', 'r' || g %% 8),
-            %(capabilities)s::jsonb, '{}', '[]', '{}', 10, %(connection)s, 'ready', 'accepted',
-            FALSE, '', CASE WHEN %(connection)s = 'connected' THEN now() - interval '1 hour' END, 1,
+            %(capabilities)s::jsonb, '{}', '[]', '{}', 10, %(connection)s::text, 'ready', 'accepted',
+            FALSE, '', CASE WHEN %(connection)s::text = 'connected' THEN now() - interval '1 hour' END, 1,
             0, 0, coalesce((%(keys)s::text[])[g], 'key'), 'fp', '', 'bootstrap_token', '', '{}',
             now()
         FROM generate_series(1, %(count)s) g
@@ -56,8 +56,8 @@ def enrol(execute, count, *, agents=0, namespace="default", prefix="gw", connect
         },
     )
     rows = execute(
-        "SELECT id, substr(name, length(%(prefix)s) + 2)::int FROM nodes_node "
-        "WHERE namespace_id = %(namespace)s AND starts_with(name, %(prefix)s || '-') "
+        "SELECT id, substr(name, length(%(prefix)s::text) + 2)::int FROM nodes_node "
+        "WHERE namespace_id = %(namespace)s AND starts_with(name, %(prefix)s::text || '-') "
         "AND public_key <> 'key' ORDER BY 2",
         {"prefix": prefix, "namespace": namespace},
     )
@@ -67,7 +67,7 @@ def enrol(execute, count, *, agents=0, namespace="default", prefix="gw", connect
 class Fleet:
     """All simulated agents of this process. Use it inside an event loop."""
 
-    def __init__(self, url, members, script=None, *, scripts=None, verifies=True):
+    def __init__(self, url, members, script=None, *, scripts=None):
         self.port = urlsplit(url).port
         self.loop = asyncio.get_running_loop()
         self.gate = contextlib.nullcontext()
@@ -77,7 +77,6 @@ class Fleet:
         self.assignments = []
         self.reported = Counter()
         self.live = self.lost = 0
-        self._verifies = verifies
         self._control_key = None
         self._tasks = []
         self._changed = asyncio.Event()
@@ -140,6 +139,5 @@ class Fleet:
     def open(self, envelope):
         """Verify an envelope as the agent does, and give what it holds."""
         payload, signature, _ = open_envelope(envelope)
-        if self._verifies:
-            self._control_key.verify(signature, pre_authentication(payload))
+        self._control_key.verify(signature, pre_authentication(payload))
         return to_assignment(json.loads(payload))

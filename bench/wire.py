@@ -55,6 +55,7 @@ class Wire(asyncio.Protocol):
 
     def cut(self):
         """End it without a word, as a lost network does."""
+        self._is_open = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -74,6 +75,7 @@ class Wire(asyncio.Protocol):
             self._obey(*frame)
 
     def connection_lost(self, error):
+        self._is_open = False
         if not self.closed.done():
             self.closed.set_result(error)
         self._tell()
@@ -111,6 +113,7 @@ class Wire(asyncio.Protocol):
             self._frame(_PONG, payload)
         elif first == _CLOSE:
             self._frame(_CLOSE, payload)
+            self._is_open = False
             self._transport.close()
         elif first == _TEXT:
             if self.on_text is not None:

@@ -1,0 +1,252 @@
+"""Rows 8 and 9: ten thousand connected agents, and all of them coming back at once.
+
+One process holds all agents (bench/fleet.py) against the whole product; the same agents against
+a bare server under the same uvicorn are the limit.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import resource
+import statistics
+import time
+
+import ground  # noqa: F401 - puts the project on the path
+import psutil
+import uvloop
+from ledger import Figure, load, percentile, record, spread
+
+from bench.fleet import Fleet, enrol
+from bench.whole import bare_server, say, whole
+from tests.product import free_port
+
+PAGES = ("/", "/jobs/", "/rollouts/", "/nodes/")
+CPU_GOAL, MEMORY_GOAL = 10.0, 40.0
+BACK_GOAL, PAGE_GOAL = 8.0, 1.0
+KIB = 1024
+
+
+def possible(asked):
+    """Give how many sockets this machine lets a process have; each end needs a descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(asked, hard - 500)
+
+
+def used(process):
+    """Give CPU seconds and own memory (bytes) of a process."""
+    times = process.cpu_times()
+    return times.user + times.system, process.memory_full_info().uss
+
+
+async def watch_idle(fleet, process, seconds):
+    """Give the share of one core (percent), by periods of one heartbeat each."""
+    shares = []
+    for _ in range(max(1, round(seconds / 10))):
+        before, _ = used(process)
+        await asyncio.sleep(10)
+        shares.append((used(process)[0] - before) / 10 * 100)
+    assert fleet.live == len(fleet.agents), fleet.refusals()
+    return shares
+
+
+async def come_back(fleet):
+    """Cut everybody at once; give the seconds until the last one is welcomed again."""
+    welcomed = [agent.welcomed for agent in fleet.agents]
+    begin = time.perf_counter()
+    fleet.cut()
+    await fleet.until(
+        lambda: (
+            fleet.live == len(fleet.agents)
+            and all(a.welcomed > before for a, before in zip(fleet.agents, welcomed, strict=True))
+        ),
+        180,
+    )
+    return time.perf_counter() - begin
+
+
+async def measure(url, process, members, options, settled=None):
+    """Give what one server takes for all agents: memory, CPU shares, seconds to come back."""
+    fleet = Fleet(url, members)
+    _, empty = used(process)
+    try:
+        begin = time.perf_counter()
+        await fleet.connect(300, at_once=200)
+        say(
+            f"{fleet.live:,} connected in {time.perf_counter() - begin:.1f} s, {fleet.lost} retries"
+        )
+        if settled is not None:
+            await settled()
+        await asyncio.sleep(10)
+        memory = (used(process)[1] - empty) / len(members) / KIB
+        shares = await watch_idle(fleet, process, options.seconds)
+        say(f"{memory:.1f} KiB a connection, CPU {statistics.median(shares):.1f}% of one core")
+        returns = []
+        for _ in range(options.returns):
+            with settled.watched() if settled is not None else contextlib.nullcontext():
+                returns.append(await come_back(fleet))
+                if settled is not None:
+                    await settled()
+            say(f"all back after {returns[-1]:.1f} s")
+        return memory, shares, returns
+    finally:
+        await fleet.close()
+
+
+class Settled:
+    """Waits until the rows say what the sockets do, and lets a person look at pages meanwhile."""
+
+    def __init__(self, running, cookie, count):
+        self._running, self._cookie, self._count = running, cookie, count
+        self.rows, self.pages = [], []
+
+    async def __call__(self):
+        """Wait until every agent's row is connected and none of their facts are unread."""
+        begin = time.perf_counter()
+        async with asyncio.timeout(180):
+            while await asyncio.to_thread(self._connected) < self._count:
+                await asyncio.sleep(0.2)
+        self.rows.append(time.perf_counter() - begin)
+
+    def _connected(self):
+        return self._running.one(
+            "SELECT count(*) FROM nodes_node JOIN nodes_nodepresence p ON p.node_id = nodes_node.id "
+            "WHERE connection_state = 'connected' AND gateway <> '' "
+            "AND last_seen_at > now() - interval '30 s'"
+        )
+
+    @contextlib.contextmanager
+    def watched(self):
+        """Have another process open pages all the time, as a person does."""
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        args = (theirs, self._running.url, self._cookie)
+        viewer = spawn.Process(target=open_pages, args=args, daemon=True)
+        viewer.start()
+        try:
+            ours.recv()
+            yield
+            ours.send("enough")
+            self.pages += ours.recv()
+        finally:
+            viewer.join(10)
+            viewer.kill()
+
+
+def open_pages(pipe, url, cookie):
+    """Open pages one after the other until told that it is enough; send the seconds of each."""
+    import httpx
+
+    took = []
+    with httpx.Client(base_url=url, cookies={"session": cookie}, timeout=60) as http:
+        http.get("/")
+        pipe.send("ready")
+        while not pipe.poll():
+            for path in PAGES:
+                begin = time.perf_counter()
+                assert http.get(path).status_code == 200, path
+                took.append(time.perf_counter() - begin)
+    pipe.send(took)
+
+
+def sign_in(running):
+    """Use the one-time link that `up` printed; give the session's cookie."""
+    import re
+
+    import httpx
+
+    with httpx.Client(follow_redirects=True, timeout=30) as http:
+        page = http.get(running.product.sign_in_url)
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)[1]
+        http.post(str(page.url), data={"csrfmiddlewaretoken": token})
+        return http.cookies["session"]
+
+
+def of_bare(members, options):
+    """Measure the bare server."""
+    say(f"the bare server with {len(members):,} agents…")
+    port = free_port()
+    with bare_server(port) as process:
+        url = f"http://127.0.0.1:{port}"
+        return uvloop.run(measure(url, process, members, options))
+
+
+def of_product(options, count):
+    """Measure the product; give the members too, so that the bare server gets the same."""
+    with whole() as running:
+        say(f"storing {options.nodes:,} nodes…")
+        members = enrol(running.execute, count, agents=count, connection="disconnected")
+        rest = options.nodes - count
+        if rest > 0:
+            enrol(running.execute, rest, prefix="row", connection="disconnected")
+        running.execute("VACUUM ANALYZE nodes_node")
+        web = psutil.Process(running.product.child("web").pid)
+        settled = Settled(running, sign_in(running), count)
+        found = uvloop.run(measure(running.url, web, members, options, settled))
+        lost = count - running.one(
+            "SELECT count(*) FROM nodes_node WHERE connection_state = 'connected'"
+        )
+        return found, settled, lost, members
+
+
+def figures(product, bare, settled, *, lost, count, nodes):
+    """Make the rows of the table."""
+    (memory, shares, returns), (bare_memory, bare_shares, bare_returns) = product, bare
+    share, bare_share = statistics.median(shares), statistics.median(bare_shares)
+    alive = f"{count:,} agents in one process, {nodes:,} nodes as rows"
+    yield Figure(
+        row="8",
+        what=f"{count:,} connected agents that say every 10 s that they are there",
+        goal=f"<= {CPU_GOAL:.0f}% of one core, <= {MEMORY_GOAL:.0f} KiB a connection",
+        figure=(
+            f"{spread(shares, '%', digits=1)}, {share / max(bare_share, 0.1):.1f}x; "
+            f"{memory:.0f} KiB, {memory / max(bare_memory, 0.1):.1f}x"
+        ),
+        met=share <= CPU_GOAL and memory <= MEMORY_GOAL,
+        method=(
+            f"CPU and USS of the web process, {alive}; bare websocket server under the same "
+            f"uvicorn: {spread(bare_shares, '%', digits=1)}, {bare_memory:.0f} KiB"
+        ),
+    )
+    p99 = percentile(settled.pages, 0.99)
+    back = statistics.median(returns)
+    yield Figure(
+        row="9",
+        what=f"{count:,} agents lose their sockets at once and come back, authenticated",
+        goal=f"<= {BACK_GOAL:.0f} s, none lost, pages p99 <= {PAGE_GOAL:.0f} s",
+        figure=(
+            f"{spread(returns, digits=1)}, {back / statistics.median(bare_returns):.1f}x; "
+            f"{lost} lost; pages p50 {percentile(settled.pages, 0.5) * 1e3:.0f} ms, "
+            f"p99 {p99 * 1e3:.0f} ms"
+        ),
+        met=back <= BACK_GOAL and not lost and p99 <= PAGE_GOAL,
+        method=(
+            "from the cut to the last welcome, the agents' own first back-off (0.2 to 1 s) and "
+            f"their 2 signatures included, on the same cores; {len(settled.pages)} pages opened "
+            f"by another process; the same agents against the bare server "
+            f"{spread(bare_returns, digits=1)}"
+        ),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agents", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=50, help="how long to watch them idle")
+    parser.add_argument("--returns", type=int, default=5, help="how often all are cut off")
+    options = parser.parse_args()
+    count = possible(options.agents)
+    if count < options.agents:
+        say(f"the limit of open files allows {count:,} agents, not {options.agents:,}")
+    at_start = load()
+    product, settled, lost, members = of_product(options, count)
+    bare = of_bare(members, options)
+    nodes = max(options.nodes, count)
+    rows = figures(product, bare, settled, lost=lost, count=count, nodes=nodes)
+    record(list(rows), at_start)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,12 +11,19 @@ app = Celery("jobsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-SWEEP = settings.SWEEP_INTERVAL.total_seconds()
-# Beat only rings: each of these looks for rows that are due, so none or three beats do no harm.
-app.conf.beat_schedule = {
-    "reconcile what is due": {"task": "rollouts.reconcile_due", "schedule": SWEEP},
-    "judge silence and deadlines": {"task": "rollouts.evaluate_health", "schedule": SWEEP},
-    "mark silent nodes": {"task": "nodes.sweep_silent_nodes", "schedule": 5 * SWEEP},
-    "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": SWEEP},
-    "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300 * SWEEP},
-}
+
+@app.on_after_configure.connect
+def set_beat_table(sender: Celery, **_: object) -> None:
+    """Say what beat rings and how often.
+
+    It only rings: each of these looks for rows that are due, so none or three beats do no harm.
+    Not at import, which may come before the environment is complete that the settings are read from.
+    """
+    sweep = settings.SWEEP_INTERVAL.total_seconds()
+    sender.conf.beat_schedule = {
+        "reconcile what is due": {"task": "rollouts.reconcile_due", "schedule": sweep},
+        "judge silence and deadlines": {"task": "rollouts.evaluate_health", "schedule": sweep},
+        "mark silent nodes": {"task": "nodes.sweep_silent_nodes", "schedule": 5 * sweep},
+        "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": sweep},
+        "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300 * sweep},
+    }

@@ -136,9 +136,9 @@ class ComparisonView:
     most: int = MOST_NODES
 
 
-def comparison_view(pk: str | UUID) -> ComparisonView:
+def comparison_view(row: Board | str | UUID) -> ComparisonView:
     """Return the comparison of a rollout; the same four queries for any number of nodes."""
-    board = load_board(pk)
+    board = load_board(row)
     rollout = board.rollout
     blank = ComparisonView(pk=rollout.pk, revision=_revision(board))
     if rollout.strategy != Strategy.CANARY or rollout.state == RolloutState.COMPLETED:

@@ -7,7 +7,9 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from jobs.models import Event
-from rollouts.models import Evaluation, Rollout
+from rollouts.board import Board, load_board
+from rollouts.board import Board, load_board
+from rollouts.models import Evaluation
 
 # A page never counts further than this.
 MOST = 1000
@@ -23,33 +25,31 @@ class CountView:
     has_more: bool = False
 
 
-def failures_count_view(pk: str | UUID) -> CountView:
+def failures_count_view(row: Board | str | UUID) -> CountView:
     """Return how many nodes failed, as the failure budget counts them."""
-    rollout = Rollout.objects.select_related("job").get(pk=pk)
-    return CountView(
-        pk=rollout.pk,
-        revision=rollout.revision + rollout.job.event_seq,
-        count=rollout.failed_nodes,
-    )
+    board = load_board(row)
+    rollout = board.rollout
+    return CountView(pk=rollout.pk, revision=board.revision, count=rollout.failed_nodes)
 
 
-def events_count_view(pk: str | UUID) -> CountView:
+def events_count_view(row: Board | str | UUID) -> CountView:
     """Return how many events a rollout has."""
-    return _count(pk, Event.objects.filter(rollout_id=pk))
+    board = load_board(row)
+    return _count(board, Event.objects.filter(rollout_id=board.rollout.pk))
 
 
-def decisions_count_view(pk: str | UUID) -> CountView:
+def decisions_count_view(row: Board | str | UUID) -> CountView:
     """Return how many decisions about a rollout were made."""
-    return _count(pk, Evaluation.objects.filter(rollout__id=pk))
+    board = load_board(row)
+    return _count(board, Evaluation.objects.filter(rollout=board.rollout.pk))
 
 
-def _count(pk: str | UUID, rows: QuerySet[Any]) -> CountView:
-    """Count rows that are only added to, and no further than a page shows; two queries."""
-    rollout = Rollout.objects.select_related("job").get(pk=pk)
+def _count(board: Board, rows: QuerySet[Any]) -> CountView:
+    """Count rows that are only added to, and no further than a page shows."""
     found = rows.order_by().values("pk")[: MOST + 1].count()
     return CountView(
-        pk=rollout.pk,
-        revision=rollout.revision + rollout.job.event_seq + found,
+        pk=board.rollout.pk,
+        revision=board.revision + found,
         count=min(found, MOST),
         has_more=found > MOST,
     )

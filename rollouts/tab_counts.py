@@ -8,7 +8,6 @@ from django.db.models import QuerySet
 
 from jobs.models import Event
 from rollouts.board import Board, load_board
-from rollouts.board import Board, load_board
 from rollouts.models import Evaluation
 
 # A page never counts further than this.

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 from psycopg.types.json import Jsonb
 
 from live.push import announce
@@ -16,6 +17,8 @@ from live.push import announce
 _CLOCK = 1
 # What a page shows of a node's use need not follow every flicker.
 NOTABLE_PERCENT = 5.0
+# Among a node's conditions: it takes no new work, since its disk has no room.
+JOURNAL_FULL = '[{"type": "JournalFull", "status": true}]'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +89,19 @@ def record_vitals(vitals: Mapping[UUID, Vitals]) -> None:
         cursor.execute(
             """
             UPDATE nodes_node n SET resource_usage = v.resources, conditions = v.conditions,
-                revision = n.revision + 1
+                revision = n.revision + 1,
+                -- Work that it refused for want of room may be tried again (domain.md X96).
+                changed_at = CASE WHEN n.conditions @> %s::jsonb AND NOT v.conditions @> %s::jsonb
+                    THEN %s ELSE n.changed_at END
             FROM unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS v(id, resources, conditions)
             WHERE n.id = v.id
                 AND (n.resource_usage <> v.resources OR n.conditions <> v.conditions)
             RETURNING n.id, n.revision
             """,
             [
+                JOURNAL_FULL,
+                JOURNAL_FULL,
+                timezone.now(),
                 ids,
                 [Jsonb(dict(vitals[node_id].resources)) for node_id in ids],
                 [Jsonb(vitals[node_id].conditions) for node_id in ids],

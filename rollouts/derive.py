@@ -13,6 +13,7 @@ from rollouts.states import PauseReason, RolloutState, Strategy
 from rollouts.terms import Terms, terms_of
 
 WORDS = ("degraded", "completed", "failed", "lost")
+_REFUSED = "e.observed_state = 'stopped' AND coalesce(e.details ->> 'reason', '') = 'refused'"
 
 
 def derive_job(job: Job, now: datetime) -> datetime | None:
@@ -116,21 +117,26 @@ def _one_shot(job: Job, now: datetime) -> None:
 
 
 def _outcomes(job: Job) -> dict[str, int]:
-    """Count how the executions of the newest version ended (domain.md 4.6)."""
+    """Count how the executions of the newest version ended (domain.md 4.6).
+
+    What a node refused has not ended while it is still wanted, and its next try speaks for it.
+    """
     (row,) = fetch(
-        """
+        f"""
         SELECT count(*) FILTER (WHERE e.observed_state NOT IN
-                ('completed', 'failed', 'stopped', 'lost')),
+                ('completed', 'failed', 'stopped', 'lost')
+                OR e.desired_state = 'running' AND {_REFUSED}),
             count(*) FILTER (WHERE e.observed_state = 'completed'
                 AND coalesce(r.status, '') <> 'skipped'),
             count(*) FILTER (WHERE r.status = 'skipped'),
             count(*) FILTER (WHERE e.observed_state IN ('failed', 'lost')
                 AND coalesce(r.status, '') <> 'timeout'),
             count(*) FILTER (WHERE e.observed_state = 'failed' AND r.status = 'timeout'),
-            count(*) FILTER (WHERE e.observed_state = 'stopped')
+            count(*) FILTER (WHERE e.observed_state = 'stopped' AND NOT (
+                {_REFUSED} AND (e.desired_state = 'running' OR e.next_id IS NOT NULL)))
         FROM rollouts_execution e LEFT JOIN rollouts_result r ON r.execution_id = e.id
         WHERE e.job_id = %s AND e.job_version = %s
-        """,
+        """,  # noqa: S608 - the fragment is ours
         [job.id, job.version],
     )
     names = ("unfinished", "completed", "skipped", "failed", "timeout", "cancelled")

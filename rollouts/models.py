@@ -303,6 +303,12 @@ class Execution(models.Model):
                 | Q(observed_state__in=["pending", "stopping", *sorted(STARTED)]),
                 name="execution_on_node",
             ),
+            # What nodes refused and is still wanted: looked for whenever a job is.
+            models.Index(
+                fields=["job"],
+                condition=Q(desired_state="running", observed_state="stopped"),
+                name="execution_refused",
+            ),
             models.Index(
                 fields=["deadline_at"],
                 condition=Q(deadline_at__isnull=False),

@@ -67,13 +67,15 @@ def sweep_due(limit: int = 200) -> int:
 
 
 def _reconcile(job: Job, trigger: str, now: datetime) -> None:
+    retry_at = None
     if job.state in (JobState.STOPPED, JobState.DELETED):
         _wind_down(job, now)
     else:
         rollout = _rollout_of_newest(job, now)
         if rollout is not None:
-            _bring_forward(job, rollout, trigger, now)
-    due_at = derive_job(job, now)
+            retry_at = _bring_forward(job, rollout, trigger, now)
+    clocks = (derive_job(job, now), retry_at)
+    due_at = min((clock for clock in clocks if clock), default=None)
     Job.objects.filter(pk=job.pk).update(reconcile_due_at=due_at, nodes_changed=False)
     job.nodes_changed = False
     call_gateways()
@@ -96,7 +98,8 @@ def _strategy_of(version: JobVersion) -> str | None:
     return Strategy.IMMEDIATE if automatic else None
 
 
-def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> None:
+def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> datetime | None:
+    """Do what is due; return when work that was refused may be tried again."""
     terms = terms_of(rollout.version, rollout.strategy)
     is_active = rollout.completed_at is None
     if job.nodes_changed:
@@ -107,10 +110,10 @@ def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> N
         if job.version != rollout.version.number:  # it was rolled back
             job.nodes_changed = False
             _reconcile(job, "rollout-rollback", now)
-            return
+            return None
     elif _brings_back(rollout, terms):
         placement.resurrect(job, rollout, terms, now=now)
-    _catch_up(job, rollout, terms, now)
+    return _catch_up(job, rollout, terms, now)
 
 
 def _brings_back(rollout: Rollout, terms: Terms) -> bool:
@@ -217,29 +220,47 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
         )
 
 
-def _catch_up(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
-    """Give nodes outside any wave what they should run: joiners, returners (C03, 1.10)."""
-    if terms.one_shot:
-        return
-    version: JobVersion | None = rollout.version
-    if rollout.state != RolloutState.COMPLETED:
-        version = JobVersion.objects.filter(job=job, number=job.stable_version or 0).first()
-    if version is None or rollout.state == RolloutState.PAUSED:
-        return
+def _catch_up(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> datetime | None:
+    """Give nodes outside any wave what they should run: joiners, returners (C03, 1.10).
+
+    So are those that refused their work for want of room (X96). Returns when the next of them
+    may be asked again.
+    """
+    version = _version_outside_waves(job, rollout, terms)
+    if version is None:
+        return None
     own = terms if version == rollout.version else terms_of(version)
-    nodes = targets.to_catch_up(job, own, run_hash=version.run_hash, rollout=rollout)
+    nodes, retry_at = targets.refused_before(job, own, now)
+    if not terms.one_shot:
+        nodes += targets.to_catch_up(job, own, run_hash=version.run_hash, rollout=rollout)
     if nodes:
         placement.replace_executions(
             job,
             version,
             own,
-            chosen="SELECT unnest(%s::uuid[])",
+            chosen="SELECT DISTINCT unnest(%s::uuid[])",
             params=[nodes],
             rollout=None,
             wave=0,
             evaluation_id=None,
             now=now,
         )
+    return retry_at
+
+
+def _version_outside_waves(job: Job, rollout: Rollout, terms: Terms) -> JobVersion | None:
+    """Return what nodes get that no wave takes in: the rollout's version once it is over.
+
+    Before, and when it ended badly, that is the stable one. One-shot work has none to return to.
+    """
+    if rollout.state == RolloutState.COMPLETED:
+        return rollout.version
+    if terms.one_shot:
+        is_all_out = rollout.strategy == Strategy.IMMEDIATE
+        return rollout.version if is_all_out and rollout.state == RolloutState.HALTED else None
+    if rollout.state == RolloutState.PAUSED:
+        return None
+    return JobVersion.objects.filter(job=job, number=job.stable_version or 0).first()
 
 
 def _wind_down(job: Job, now: datetime) -> None:

@@ -5,8 +5,10 @@ lock. Nothing is decided here (law 5).
 """
 
 import json
+from datetime import datetime
 
 from jobs.models import Job
+from nodes.presence import JOURNAL_FULL
 from nodes.selector import to_sql
 from rollouts.models import Rollout
 from rollouts.sets import change, fetch
@@ -264,6 +266,33 @@ def to_catch_up(job: Job, terms: Terms, *, run_hash: str, rollout: Rollout | Non
         [*params, *replace_params, job.id, rollout.id if rollout else None],
     )
     return [node_id for (node_id,) in rows]
+
+
+def refused_before(job: Job, terms: Terms, now: datetime) -> tuple[list[object], datetime | None]:
+    """Return ids of nodes that refused their work and may be asked again, and when the next may.
+
+    What a node refused for want of room has not begun, so it stays wanted (domain.md X96). While
+    the node says that it has no room it is left alone, and after each refusal for longer: the
+    back-off of domain.md 1.9, from 10 seconds to 5 minutes.
+    """
+    match, params = match_of(job, terms)
+    rows = fetch(
+        f"""
+        SELECT e.node_id, e.finished_at + make_interval(secs => least(300, 10 * 2 ^ least(8, (
+            SELECT count(*) - 1 FROM rollouts_execution r WHERE r.job_id = e.job_id
+                AND r.node_id = e.node_id AND r.run_hash = e.run_hash
+                AND r.details ->> 'reason' = 'refused')))) AS due_at
+        FROM rollouts_execution e
+        WHERE e.job_id = %s AND e.desired_state = 'running' AND e.observed_state = 'stopped'
+            AND e.details ->> 'reason' = 'refused' AND (
+                SELECT {FIT} AND {match} AND NOT n.conditions @> %s::jsonb
+                FROM nodes_node n WHERE n.id = e.node_id)
+        ORDER BY due_at
+        """,  # noqa: S608 - likewise
+        [job.id, *params, JOURNAL_FULL],
+    )
+    due = [node_id for node_id, due_at in rows if due_at <= now]
+    return due, min((due_at for _, due_at in rows if due_at > now), default=None)
 
 
 def total_waves(rollout: Rollout, terms: Terms) -> int:

@@ -15,6 +15,7 @@ ROWS = {
     "7": "ingest_bench.py",
     "8": "connections_bench.py",
     "9": "connections_bench.py",
+    "10": "viewers_bench.py",
     "13": "agents_bench.py",
     "14": "recovery_bench.py",
     "15": "recovery_bench.py",

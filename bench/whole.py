@@ -1,6 +1,7 @@
 """The whole product as processes for a benchmark, its database at hand, and never left running."""
 
 import contextlib
+import logging
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import psycopg
 from tests.product import Product
 from tests.stack import clean_environment, make_server_folder
 from tests.waiting import wait_until
+
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def say(text):

@@ -15,6 +15,7 @@ from rollouts.queries import may_read_execution, may_read_rollout
 ROLLOUT = Noun(
     name="rollout",
     may_read=may_read_rollout,
+    load=board.load_board,
     fragments=tuple(
         Fragment(noun="rollout", name=name, template=f"rollouts/_rollout_{name}.html", query=query)
         for name, query in {
@@ -35,6 +36,16 @@ ROLLOUT = Noun(
         }.items()
     ),
 )
+
+# A rollout's page shows one of these at a time, under its open tab.
+TABBED = frozenset({"failures", "events", "decisions", "health"})
+
+
+def parts_beside(tab: str) -> list[str]:
+    """Return the boxes that a rollout's page shows with this tab open."""
+    names = [fragment.name for fragment in ROLLOUT.fragments]
+    return [name for name in names if name == tab or name not in TABBED]
+
 
 EXECUTION = Noun(
     name="execution",

@@ -33,6 +33,7 @@ from rollouts import (
 )
 from rollouts.controls import controls_of
 from rollouts.forms import ReasonForm
+from rollouts.fragments import parts_beside
 from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
 from rollouts.rows import (
     EXECUTION_FILTERS,
@@ -78,17 +79,18 @@ def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
         "rollout": rollout,
         "controls": controls_of(request.user, rollout, request.GET.get("confirm", "")),
         "form": ReasonForm(),
-        "head": board.head_view(pk),
-        "alert": board_limits.alert_view(pk),
-        "waves": board.waves_view(pk),
-        "canary": comparison.comparison_view(pk),
-        "nodes": board.nodes_view(pk),
-        "budget": board_limits.budget_view(pk),
-        "why": board_limits.why_view(pk),
+        "head": board.head_view(loaded),
+        "alert": board_limits.alert_view(loaded),
+        "waves": board.waves_view(loaded),
+        "canary": comparison.comparison_view(loaded),
+        "nodes": board.nodes_view(loaded),
+        "budget": board_limits.budget_view(loaded),
+        "why": board_limits.why_view(loaded),
+        "parts": ",".join(parts_beside(tab)),
         "tabs": TABS,
-        "failures_count": tab_counts.failures_count_view(pk),
-        "events_count": tab_counts.events_count_view(pk),
-        "decisions_count": tab_counts.decisions_count_view(pk),
+        "failures_count": tab_counts.failures_count_view(loaded),
+        "events_count": tab_counts.events_count_view(loaded),
+        "decisions_count": tab_counts.decisions_count_view(loaded),
         "tab": tab,
         "tab_template": f"rollouts/_rollout_{tab}.html",
         "tab_view": _tab_view(tab, loaded),
@@ -99,12 +101,11 @@ def rollout_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _tab_view(tab: str, loaded: board.Board) -> object:
-    pk = loaded.rollout.pk
     queries: dict[str, Callable[[], object]] = {
-        "failures": lambda: board_tabs.failures_view(pk),
-        "events": lambda: board_tabs.events_view(pk),
-        "decisions": lambda: board_tabs.decisions_view(pk),
-        "health": lambda: board_tabs.health_view(pk),
+        "failures": lambda: board_tabs.failures_view(loaded),
+        "events": lambda: board_tabs.events_view(loaded),
+        "decisions": lambda: board_tabs.decisions_view(loaded),
+        "health": lambda: board_tabs.health_view(loaded),
         "spec": lambda: board_spec.spec_view(loaded),
         "parameters": lambda: board_spec.parameters_of(loaded),
     }

@@ -28,7 +28,9 @@ class Socket(ApplicationCommunicator):
     """A browser's end of a websocket."""
 
     def __init__(self, application, path, given):
-        scope = {"type": "websocket", "path": path, "query_string": b"", "headers": given}
+        path, _, query = path.partition("?")
+        scope = {"type": "websocket", "path": path, "query_string": query.encode()}
+        scope["headers"] = given
         super().__init__(application, scope | {"subprotocols": []})
 
     async def connect(self):
@@ -53,10 +55,10 @@ class Socket(ApplicationCommunicator):
 
 
 @contextlib.asynccontextmanager
-async def browser(address, user, origin=OWN_SITE):
+async def browser(address, user, origin=OWN_SITE, query=""):
     """Open a page's socket; gives the communicator once the server has accepted it."""
     given = await in_thread(headers)(user, origin)
-    socket = Socket(browser_sockets, f"/ws/live/{address}/", given)
+    socket = Socket(browser_sockets, f"/ws/live/{address}/{query}", given)
     assert await socket.connect()
     yield socket
     await socket.disconnect()

@@ -1,6 +1,7 @@
 """What the socket sends is what the fragment's address answers, and only when it changed."""
 
 import asyncio
+import itertools
 
 import pytest
 from django.test import Client
@@ -54,6 +55,39 @@ async def test_an_announcement_pushes_only_what_changed(cast, space):
         assert "now &lt;b&gt;bold" in pushed
         await in_thread(announce)("space", "prod", 3)
         assert await socket.receive_nothing(timeout=QUIET)
+
+
+async def test_a_page_that_names_its_boxes_is_sent_no_others(cast, space, renders):
+    async with browser("space/prod", cast.vera, query="?parts=rules,nonsense") as socket:
+        sent = await socket.receive_from(timeout=5)
+        assert "space-prod-rules" in sent
+        assert "space-prod-about" not in sent
+        assert set(renders) == {"prod"}
+        rendered = len(renders)
+        await in_thread(change_and_announce)(description="shown in the other box alone")
+        assert await socket.receive_nothing(timeout=QUIET)
+        assert len(renders) == rendered + 1
+
+
+async def test_a_box_that_shows_the_same_is_not_sent_for_its_revision_alone(cast, space):
+    from dataclasses import replace
+
+    from live.registry import register
+
+    about, rules = space.fragments
+    revisions = itertools.count(1)
+
+    def fresh(pk):
+        row = about.query(pk)
+        row.revision = next(revisions)
+        return row
+
+    register(replace(space, fragments=(replace(about, query=fresh), rules)))
+    async with browser("space/prod", cast.vera) as socket:
+        await socket.receive_from(timeout=5)
+        await in_thread(announce)("space", "prod", 3)
+        assert await socket.receive_nothing(timeout=QUIET)
+        assert next(revisions) > 2
 
 
 async def test_a_lost_announcement_is_made_good_by_the_next_safety_render(cast, space, monkeypatch):

@@ -59,7 +59,14 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
         JobState.ROLLOUT_PAUSED,
         JobState.ROLLOUT_FAILED,
     },
-    JobState.RUNNING: _ANY | {JobState.DEGRADED, JobState.COMPLETED},
+    # One-shot work that was sent out at once is running while its rollout is held or given up.
+    JobState.RUNNING: _ANY
+    | {
+        JobState.DEGRADED,
+        JobState.COMPLETED,
+        JobState.ROLLOUT_PAUSED,
+        JobState.ROLLOUT_FAILED,
+    },
     JobState.ROLLOUT_PAUSED: _ANY | {JobState.ROLLOUT_FAILED},
     JobState.ROLLOUT_FAILED: _ANY,
     JobState.DEGRADED: _ANY | {JobState.RUNNING, JobState.COMPLETED},

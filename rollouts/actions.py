@@ -23,7 +23,7 @@ from rollouts.planner import (
     RollBack,
     WaitUntil,
 )
-from rollouts.states import PauseReason, RolloutState, Strategy
+from rollouts.states import PauseReason, RolloutState
 from rollouts.terms import Terms
 
 SCHEDULER = "scheduler"
@@ -38,11 +38,6 @@ class Scene:
     terms: Terms
     trigger: str
     now: datetime
-
-    @property
-    def is_all_out(self) -> bool:
-        """Whether one-shot work was sent out at once: its outcome alone speaks (domain.md C05)."""
-        return self.terms.one_shot and self.terms.policy.strategy is Strategy.IMMEDIATE
 
 
 @singledispatch
@@ -223,14 +218,12 @@ def _halt(action: Halt, scene: Scene) -> bool:
         rule=action.rule,
         **action.facts,
     )
-    if not scene.is_all_out:
+    if not scene.terms.is_all_out:
         _fail_job(action, scene)
     return True
 
 
 def _fail_job(action: Halt, scene: Scene) -> None:
-    if scene.job.state not in (JobState.DEPLOYING, JobState.ROLLOUT_PAUSED):
-        record_state(scene.job, JobState.DEPLOYING, "The rollout has begun", now=scene.now)
     record_state(
         scene.job,
         JobState.ROLLOUT_FAILED,
@@ -252,8 +245,17 @@ def _roll_back(action: RollBack, scene: Scene) -> bool:
         wave=rollout.current_wave,
         kind="rollback",
     )
+    say(
+        job,
+        rollout,
+        "rollout.rolled_back",
+        action.reason,
+        now,
+        to_version=action.to_version,
+        new_version=job.version + 1,
+    )
     stable = JobVersion.objects.get(job=job, number=action.to_version)
-    version = add_version(
+    add_version(
         job,
         JobSpec.model_validate(stable.spec),
         cause="rollback",
@@ -262,15 +264,6 @@ def _roll_back(action: RollBack, scene: Scene) -> bool:
         created_by=SCHEDULER,
         rolled_back_from=rollout.version.number,
         now=now,
-    )
-    say(
-        job,
-        rollout,
-        "rollout.rolled_back",
-        action.reason,
-        now,
-        to_version=action.to_version,
-        new_version=version.number,
     )
     return True
 

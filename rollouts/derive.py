@@ -5,11 +5,11 @@ from datetime import datetime
 from jobs.models import Job, JobVersion
 from jobs.services import record_state
 from jobs.states import JobState, LiveCounts, OutcomeCounts, derive_outcome, derive_state
-from rollouts.lifecycle import end_rollout, latest_rollout
+from rollouts.lifecycle import counted, end_rollout, latest_rollout
 from rollouts.models import Rollout
 from rollouts.placement import stop_executions
 from rollouts.sets import fetch
-from rollouts.states import PauseReason, RolloutState, Strategy
+from rollouts.states import PauseReason, RolloutState
 from rollouts.terms import Terms, terms_of
 
 WORDS = ("degraded", "completed", "failed", "lost")
@@ -24,7 +24,7 @@ def derive_job(job: Job, now: datetime) -> datetime | None:
     rollout = latest_rollout(job)
     if rollout is not None and rollout.version_id != newest.pk:
         rollout = None
-    terms = terms_of(newest)
+    terms = terms_of(newest, rollout.strategy if rollout is not None else None)
     if _time_out(job, rollout, terms, now):
         return None
     if rollout is None:
@@ -42,13 +42,8 @@ def derive_job(job: Job, now: datetime) -> datetime | None:
 
 def _was_given_up(rollout: Rollout, terms: Terms) -> bool:
     if rollout.state == RolloutState.HALTED:
-        return not _is_all_out(rollout, terms)
+        return not terms.is_all_out
     return rollout.state == RolloutState.CANCELLED
-
-
-def _is_all_out(rollout: Rollout, terms: Terms) -> bool:
-    """Say whether one-shot work was sent out at once: its outcome alone speaks (C05)."""
-    return terms.one_shot and rollout.strategy == Strategy.IMMEDIATE
 
 
 def _queue(job: Job, terms: Terms, now: datetime) -> None:
@@ -71,18 +66,18 @@ def _under_way(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
             if reason == PauseReason.AWAITING_PROMOTION
             else "The rollout is paused"
         )
-        if job.state != JobState.ROLLOUT_PAUSED:
-            _move(job, JobState.DEPLOYING, "The rollout has begun", now)
         _move(job, JobState.ROLLOUT_PAUSED, message, now, reason=reason)
         return
     where = (
         f"wave {rollout.current_wave} of {rollout.total_waves}, " if rollout.current_wave else ""
     )
-    message = f"Deploying version {rollout.version.number}: {where}{rollout.total_nodes} nodes"
-    if _is_all_out(rollout, terms):
+    message = (
+        f"Deploying version {rollout.version.number}: {where}{counted(rollout.total_nodes, 'node')}"
+    )
+    if terms.is_all_out:
         if job.state not in (JobState.RUNNING, JobState.PENDING, JobState.QUEUED):
             _move(job, JobState.DEPLOYING, "Placed", now)
-        _move(job, JobState.RUNNING, f"Running on {rollout.total_nodes} nodes", now)
+        _move(job, JobState.RUNNING, f"Running on {counted(rollout.total_nodes, 'node')}", now)
         return
     _move(job, JobState.DEPLOYING, message, now)
 
@@ -90,8 +85,6 @@ def _under_way(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
 def _rollout_failed(job: Job, rollout: Rollout, now: datetime) -> None:
     if job.state == JobState.ROLLOUT_FAILED:
         return
-    if job.state not in (JobState.DEPLOYING, JobState.ROLLOUT_PAUSED):
-        _move(job, JobState.DEPLOYING, "The rollout has begun", now)
     message = f"Rollout of version {rollout.version.number} {rollout.state}"
     _move(
         job,
@@ -106,13 +99,15 @@ def _one_shot(job: Job, now: datetime) -> None:
     counts = OutcomeCounts(**_outcomes(job))
     found = derive_outcome(counts)
     if found is None:
-        _move(job, JobState.RUNNING, f"{counts.unfinished} executions have not ended", now)
+        _move(
+            job, JobState.RUNNING, f"{counted(counts.unfinished, 'execution')} have not ended", now
+        )
         return
     state, outcome = found
     if job.state not in (state, JobState.DEPLOYING, JobState.RUNNING):
         _move(job, JobState.DEPLOYING, "Placed", now)
     ended = counts.completed + counts.skipped + counts.failed + counts.timeout + counts.cancelled
-    message = f"{counts.completed} of {ended} executions completed"
+    message = f"{counts.completed} of {counted(ended, 'execution')} completed"
     _move(job, state, message, now, outcome=outcome)
 
 
@@ -149,9 +144,11 @@ def _long_running(job: Job, rollout: Rollout, now: datetime) -> None:
     if job.state not in (JobState.RUNNING, JobState.DEGRADED, JobState.COMPLETED, state):
         # A rollout that has just completed passes through running (domain.md X46).
         if job.state not in (JobState.DEPLOYING, JobState.FAILED):
-            _move(job, JobState.DEPLOYING, "The rollout has begun", now)
+            _move(job, JobState.DEPLOYING, "Nodes match again", now)
         if state is not JobState.QUEUED:
-            message = f"Version {rollout.version.number} is on {rollout.updated_nodes} nodes"
+            message = (
+                f"Version {rollout.version.number} is on {counted(rollout.updated_nodes, 'node')}"
+            )
             _move(job, JobState.RUNNING, message, now)
     if job.state == JobState.COMPLETED and state is JobState.DEGRADED:
         _move(job, JobState.RUNNING, "Running again", now)
@@ -162,10 +159,10 @@ def _sentence(state: JobState, counts: LiveCounts) -> str:
     if state is JobState.QUEUED:
         return "No nodes match the selector"
     if state is JobState.COMPLETED:
-        return f"Completed on {counts.completed} nodes"
-    parts = [f"Running on {counts.running + counts.pending} nodes"]
-    counted = [(getattr(counts, word), word) for word in WORDS]
-    parts += [f"{count} {word}" for count, word in counted if count]
+        return f"Completed on {counted(counts.completed, 'node')}"
+    parts = [f"Running on {counted(counts.running + counts.pending, 'node')}"]
+    found = [(getattr(counts, word), word) for word in WORDS]
+    parts += [f"{count} {word}" for count, word in found if count]
     return ", ".join(parts)
 
 

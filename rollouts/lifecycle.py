@@ -6,6 +6,8 @@ from django.db.models import F
 
 from jobs.events import EventDraft, write_events
 from jobs.models import Job, JobVersion
+from jobs.services import record_state
+from jobs.states import JobState
 from live.push import announce
 from rollouts.models import Evaluation, Rollout
 from rollouts.placement import stop_unwanted
@@ -36,7 +38,7 @@ def start_rollout(job: Job, version: JobVersion, terms: Terms, now: datetime) ->
     """Freeze the nodes of a version and begin; None when no node can be counted on (X88).
 
     What runs on nodes that no longer match is stopped at once (X25); an active rollout of an
-    older version ends as superseded.
+    older version ends as superseded. The job is deploying before anything else is told of it.
     """
     previous = active_rollout(job)
     if previous is not None:
@@ -77,7 +79,7 @@ def start_rollout(job: Job, version: JobVersion, terms: Terms, now: datetime) ->
         job,
         rollout,
         "rollout.started",
-        f"{rollout.rollout_type} to version {version.number} on {total} nodes",
+        _beginning(rollout),
         now,
         total_nodes=total,
         updated_nodes=current,
@@ -87,7 +89,24 @@ def start_rollout(job: Job, version: JobVersion, terms: Terms, now: datetime) ->
         strategy=rollout.strategy,
         type=rollout.rollout_type,
     )
+    if not terms.is_all_out:
+        message = f"Deploying version {version.number}: {counted(total, 'node')}"
+        record_state(job, JobState.DEPLOYING, message, now=now)
     return rollout
+
+
+def _beginning(rollout: Rollout) -> str:
+    """Say in an event what begins: the version, the cause, how many nodes and waves."""
+    what = f"version {rollout.version.number} ({rollout.rollout_type})"
+    if rollout.updated_nodes == rollout.total_nodes:
+        return f"rollout of {what} begins: all of its {rollout.total_nodes} nodes run it already"
+    nodes, waves = counted(rollout.total_nodes, "node"), counted(rollout.total_waves, "wave")
+    return f"rollout of {what} begins: {nodes} in {waves}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, as events say it."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def end_rollout(

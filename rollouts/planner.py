@@ -382,7 +382,7 @@ def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
         reason = f"{wave.stable_but_unwell} canaries were stable and are unwell now"
         return (WaitUntil(rule="canary.unwell", reason=reason, facts=facts),)
     kind = WaitUntil if snapshot.awaiting_promotion else AwaitPromotion
-    return (kind(rule="canary.gate", reason="a person must promote", facts=facts),)
+    return (kind(rule="canary.gate", reason="a person must promote the canary", facts=facts),)
 
 
 def _may_promote(snapshot: Snapshot) -> bool:

@@ -24,6 +24,7 @@ from rollouts.derive import derive_job
 from rollouts.lifecycle import (
     active_rollout,
     change_rollout,
+    counted,
     end_rollout,
     say,
     set_state,
@@ -154,10 +155,8 @@ def _settle(scene: Scene) -> None:
         scene.job,
         rollout,
         "wave.settled",
-        ", ".join(
-            f"{count} {'node' if count == 1 else 'nodes'} {state}"
-            for state, count in sorted(ends.items())
-        ),
+        (f"wave {rollout.current_wave}: " if rollout.current_wave else "")
+        + ", ".join(f"{counted(count, 'node')} {state}" for state, count in sorted(ends.items())),
         scene.now,
         wave=rollout.current_wave,
         **ends,
@@ -180,7 +179,7 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
             job,
             rollout,
             "node.returned",
-            f"{len(back)} nodes can take work again",
+            f"{counted(len(back), 'node')} can take work again",
             now,
             nodes=back[:100],
             count=len(back),
@@ -202,7 +201,7 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
             job,
             rollout,
             "node.left",
-            f"{len(gone)} nodes left",
+            f"{counted(len(gone), 'node')} left",
             now,
             nodes=names[:100],
             count=len(names),
@@ -213,7 +212,7 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
             job,
             rollout,
             "node.joined",
-            f"{len(joined)} nodes joined",
+            f"{counted(len(joined), 'node')} joined",
             now,
             nodes=joined[:100],
             count=len(joined),

@@ -43,6 +43,11 @@ class Terms:
     queue_timeout: timedelta | None
     total_timeout: timedelta | None
 
+    @property
+    def is_all_out(self) -> bool:
+        """Whether one-shot work is sent out at once: its outcome alone speaks (domain.md C05)."""
+        return self.one_shot and self.policy.strategy is Strategy.IMMEDIATE
+
 
 def terms_of(version: JobVersion, strategy: str | None = None) -> Terms:
     """Return the terms of a version; `strategy` overrides the spec's (a rollback is immediate)."""

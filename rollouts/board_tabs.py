@@ -13,9 +13,10 @@ from rollouts.board_limits import facts_in_words
 from rollouts.models import Evaluation
 from rollouts.sets import fetch
 
-NEWEST = 50
+# A push sends these boxes whole, so they hold what one looks at; the rest is behind a link.
+NEWEST = 30
 MOST_GROUPS = 50
-MOST_NODES_OF_HEALTH = 100
+MOST_NODES_OF_HEALTH = 20
 WINDOWS_OF_HEALTH = 12
 _NAMES_OF_GROUP = 5
 
@@ -258,12 +259,34 @@ class NodeHealth:
     node_id: UUID
     name: str
     state: str
+    limit: float
     windows: tuple[Window, ...]
+
+    @property
+    def rates(self) -> tuple[float | None, ...]:
+        """Error rates as bars: none for a late window, a full one for a bad one without errors."""
+        return tuple(
+            None
+            if window.is_late
+            else window.rate
+            if window.is_healthy or window.rate > self.limit
+            else 100.0
+            for window in self.windows
+        )
+
+    @property
+    def words(self) -> str:
+        """Its windows for those who do not see the chart, or point at it."""
+        return "; ".join(
+            f"Window {window.number}: {window.rate:.1f}% errors, "
+            + ("late" if window.is_late else "good" if window.is_healthy else "bad")
+            for window in self.windows
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthView:
-    """Health of the nodes that do worst, at most a hundred."""
+    """Health of the nodes that do worst."""
 
     pk: UUID
     revision: int
@@ -279,13 +302,21 @@ class HealthView:
 def health_view(row: Board | str | UUID) -> HealthView:
     """Return the windows of a rollout's executions, the worst nodes first; two queries."""
     board = load_board(row)
-    policy = board.terms.health
+    policy, most = board.terms.health, MOST_NODES_OF_HEALTH + 1
     found = fetch(
         """
         WITH worst AS (
             SELECT e.id, e.node_id, n.name, e.observed_state, e.unhealthy_streak
             FROM rollouts_execution e JOIN nodes_node n ON n.id = e.node_id
-            WHERE e.rollout_id = %s AND e.window_count > 0
+            WHERE e.id = ANY(ARRAY(
+                SELECT x.id FROM rollouts_execution x
+                WHERE x.rollout_id = %s AND x.unhealthy_streak > 0
+                ORDER BY x.unhealthy_streak DESC LIMIT %s
+            ) || ARRAY(
+                SELECT x.id FROM rollouts_execution x
+                WHERE x.rollout_id = %s AND x.window_count > 0 AND x.unhealthy_streak = 0
+                ORDER BY x.node_id LIMIT %s
+            ))
             ORDER BY e.unhealthy_streak DESC, e.id LIMIT %s
         )
         SELECT x.id, x.node_id, x.name, x.observed_state,
@@ -295,14 +326,15 @@ def health_view(row: Board | str | UUID) -> HealthView:
             ORDER BY h.number DESC LIMIT %s
         ) w ORDER BY x.unhealthy_streak DESC, x.id, w.number
         """,
-        [board.rollout.pk, MOST_NODES_OF_HEALTH + 1, WINDOWS_OF_HEALTH],
+        [board.rollout.pk, most, board.rollout.pk, most, most, WINDOWS_OF_HEALTH],
     )
-    rows = tuple(_by_execution(found))
+    limit = float(policy.max_error_rate) * 100
+    rows = tuple(_by_execution(found, limit))
     return HealthView(
         pk=board.rollout.pk,
         revision=board.revision,
         rows=rows[:MOST_NODES_OF_HEALTH],
-        limit=float(policy.max_error_rate) * 100,
+        limit=limit,
         interval=policy.interval.total_seconds(),
         success_threshold=policy.success_threshold,
         failure_threshold=policy.failure_threshold,
@@ -311,7 +343,7 @@ def health_view(row: Board | str | UUID) -> HealthView:
     )
 
 
-def _by_execution(rows: Iterable[tuple[Any, ...]]) -> Iterable[NodeHealth]:
+def _by_execution(rows: Iterable[tuple[Any, ...]], limit: float) -> Iterable[NodeHealth]:
     heads: dict[UUID, tuple[UUID, str, str]] = {}
     windows: dict[UUID, list[Window]] = {}
     for pk, node_id, name, state, number, is_healthy, is_late, errors, seen, reason in rows:
@@ -327,5 +359,10 @@ def _by_execution(rows: Iterable[tuple[Any, ...]]) -> Iterable[NodeHealth]:
         )
     for pk, (node_id, name, state) in heads.items():
         yield NodeHealth(
-            execution_id=pk, node_id=node_id, name=name, state=state, windows=tuple(windows[pk])
+            execution_id=pk,
+            node_id=node_id,
+            name=name,
+            state=state,
+            limit=limit,
+            windows=tuple(windows[pk]),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from django import template
@@ -18,6 +19,7 @@ register = template.Library()
 NOTHING: Final = "\u2013"
 
 
+@lru_cache(maxsize=512)
 def _use(name: str, css: str) -> SafeString:
     return format_html(
         '<svg class="{}" aria-hidden="true"><use href="{}#{}"/></svg>',
@@ -35,6 +37,7 @@ def icon(name: str, css: str = "") -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=512)
 def state(
     kind: str, noun: str = "", *, badge: bool = False, word: str = "", bare: bool = False
 ) -> SafeString:

@@ -7,8 +7,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from jobs.models import Job
-from rollouts.models import Execution, Rollout
+from jobs.models import Event, Job, JobVersion
+from rollouts.models import Evaluation, Execution, Rollout
 from tests.rollouts import fleet
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +45,31 @@ def test_a_version_never_falls(execution):
     rows = Job.objects.all()
     rows.update(version=2, revision=9)
     refused(rows, version=1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"spec": {}}, {"number": 7}, {"spec_hash": "0" * 64}, {"run_hash": "0" * 64}]
+)
+def test_what_a_version_is_never_changes(execution, change):
+    refused(JobVersion.objects.all(), **change)
+    JobVersion.objects.update(number=1)  # which it is already
+
+
+@pytest.mark.parametrize(
+    "change", [{"message": "nothing happened"}, {"details": {}}, {"job_seq": 99}, {"kind": "x"}]
+)
+def test_an_event_is_never_rewritten(execution, change):
+    refused(Event.objects.all(), **change)
+
+
+def test_a_job_may_be_dropped_with_its_versions_and_events(execution):
+    with transaction.atomic():
+        Execution.objects.all().delete()
+        Evaluation.objects.all().delete()
+        Rollout.objects.all().delete()
+        Job.objects.all().delete()
+    assert not JobVersion.objects.exists()
+    assert not Event.objects.exists()
 
 
 def test_a_job_has_one_active_rollout(execution):

@@ -25,6 +25,8 @@ _OWN_STAGES = {
     "selector": "selector",
     "config": "content",
 }
+# A slip of the keys is this much alike, from 0 to 1: `nmae` is to `name`, `colour` to nothing.
+ALIKE = 0.75
 _STRUCTURE_CODES = frozenset({"unknown_field", "invalid_type", "invalid_spec", "unknown_job_type"})
 _PATTERN_WORDS = (
     "must begin and end with a lower-case letter or digit; inside '.', '_' and '-' are allowed too"
@@ -43,7 +45,7 @@ def problem_of(
     hint = ""
     if code == "unknown_field" and place[:-1] in members_of:
         known = members_of[place[:-1]]
-        near = get_close_matches(str(place[-1]), known, n=1)
+        near = get_close_matches(str(place[-1]), known, n=1, cutoff=ALIKE)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     stage = "structure"
     if code not in _STRUCTURE_CODES:

@@ -375,10 +375,24 @@ def test_a_missing_spec_is_refused(text):
     assert (refusal.status, refusal.code) == (422, "invalid_type")
 
 
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("lables", "labels"), ("selecter", "selector"), ("rolout", "rollout"), ("typ", "type"),
+     ("timeout", "timeouts"), ("cofnig", "config"), ("descripton", "description"),
+     ("replicas", ""), ("version", ""), ("tags", ""), ("schedule", "")],
+)  # fmt: skip
+def test_only_a_slip_of_the_keys_is_taken_for_another_field(slip, meant):
+    (problem,) = refused(PIPELINE | {slip: "x"}).problems
+    expected = f"did you mean {meant}?" if meant else "known are name, "
+    assert problem.hint.startswith(expected)
+
+
 def test_an_unknown_field_is_answered_with_the_nearest_known_one():
     problems = refused(PIPELINE | {"priorty": 1, "qqqqq": 1, "config": {"a": 1}}).problems
     assert problems[0].hint == "did you mean priority?"
     assert problems[1].hint.startswith("known are name, ")
+    (unlike,) = refused(PIPELINE | {"colour": "red"}).problems
+    assert unlike.hint.startswith("known are name, ")
     script = SCRIPT | {"config": SCRIPT["config"] | {"x": 1}}
     assert refused(script).problems[0].hint == ""
 

@@ -42,6 +42,7 @@ _WORDS = {
     Effect.METADATA: "metadata only",
 }
 _ABSENT = object()
+_NOTHING = (None, _ABSENT)
 _TEXT_MAX = 60
 
 
@@ -99,6 +100,11 @@ def _in_order_of(new: object, old: object) -> object:
 def _differences(
     old: object, new: object, keys: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], tuple[object, object]]]:
+    """Yield the leaves that differ: of a block that came or went, each of its members."""
+    if old in _NOTHING and _has_members(new):
+        old = {}
+    elif new in _NOTHING and _has_members(old):
+        new = {}
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), (*keys, key))
@@ -107,6 +113,10 @@ def _differences(
             yield from _differences(left, right, (*keys, str(index)))
     elif old != new or isinstance(old, bool) is not isinstance(new, bool):
         yield keys, (old, new)
+
+
+def _has_members(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value)
 
 
 def _change(keys: tuple[str, ...], old: object, new: object) -> Change:

@@ -99,6 +99,43 @@ def test_durations_are_shown_as_texts():
     assert (change.old, change.new) == ("1m", "1m30s")
 
 
+def test_a_block_that_came_or_went_is_told_by_its_members():
+    check = {"deadline": "1m", "interval": "5s"}
+    plain = spec_of(rollout={"max_parallel": 20})
+    checked = spec_of(rollout={"max_parallel": 20, "strategy": "rolling", "health_check": check})
+    came = [
+        change.summary.removesuffix(" (changes the pace)")
+        for change in semantic_diff(plain, checked)
+    ]
+    assert came == [
+        "rollout.health_check.deadline added: 1m",
+        "rollout.health_check.failure_threshold added: 3",
+        "rollout.health_check.interval added: 5s",
+        "rollout.health_check.max_error_rate added: 0.1",
+        "rollout.health_check.success_threshold added: 2",
+        "rollout.strategy: immediate → rolling",
+    ]
+    went = semantic_diff(checked, plain)
+    assert went[0].path == "/rollout/health_check/deadline"
+    assert (went[0].old, went[0].new) == ("1m", None)
+    assert went[0].summary.startswith("rollout.health_check.deadline removed")
+
+
+def test_a_member_that_came_into_a_new_part_of_the_config_has_its_whole_path():
+    new = spec_of(
+        config=PIPELINE["config"] | {"output": {"file": {"path": "/x", "codec": "lines"}}}
+    )
+    assert [change.path for change in semantic_diff(OLD, new)] == [
+        "/config/output/file/codec",
+        "/config/output/file/path",
+    ]
+
+
+def test_an_empty_block_is_a_change_of_its_own():
+    (change,) = semantic_diff(OLD, spec_of(config=PIPELINE["config"] | {"output": {}}))
+    assert change.summary == "config.output added: {} (replaces executions)"
+
+
 def test_the_strongest_effect_comes_first():
     new = spec_of(description="x", priority=1, config={"y": 1}, selector={"match_ids": ["i"]})
     changes = semantic_diff(OLD, new)

@@ -9,13 +9,12 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.http import QueryDict
 
-from access.problems import Refused
 from access.queries import Person, may
 from access.rest import paginate, read_page
 from jobs.changes import Difference, difference, spec_of
 from jobs.durations import format_duration
-from jobs.models import Event, Job, JobVersion
-from jobs.queries import events_of, version_of, versions_of
+from jobs.models import Event, Job
+from jobs.queries import events_of, versions_of
 from jobs.spec import JobSpec
 from jobs.states import MEANINGS, JobState
 from live.tones import tone_of
@@ -188,87 +187,6 @@ def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield "Priority", str(spec.priority)
     if spec.effective_execution_timeout:
         yield "Time limit", f"{spec.effective_execution_timeout} s"
-
-
-# --- Versions ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRow:
-    """One version and what it changed against the one before."""
-
-    number: int
-    cause: str
-    rolled_back_from: int | None
-    reason: str
-    created_by: str
-    created_at: datetime
-    is_current: bool
-    is_stable: bool
-    # None for the first one.
-    changes: int | None
-    effect: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionsView:
-    """One page of versions, and the difference of two of them if it was asked for."""
-
-    rows: tuple[VersionRow, ...]
-    next_token: str
-    compared: tuple[int, int] | None
-    change: Difference | None
-    numbers: tuple[int, ...] = ()
-    # What the two menus show: what is compared, or the last change.
-    chosen: tuple[int, int] = (1, 1)
-
-
-def versions_view(job: Job, params: QueryDict) -> VersionsView:
-    """Return a page of a job's versions, newest first, each with the size of its change."""
-    page = read_page(params, filters=("tab", "from", "to", "confirm"), orders=("number",))
-    found, token = paginate(versions_of(job), page)
-    before = {v.number + 1: v for v in found} | {
-        v.number + 1: v
-        for v in versions_of(job).filter(number=found[-1].number - 1 if found else 0)
-    }
-    compared = _compared(params)
-    change = None
-    if compared:
-        old, new = (spec_of(version_of(job, number)) for number in compared)
-        change = difference(old, new)
-    return VersionsView(
-        rows=tuple(_version_row(job, version, before.get(version.number)) for version in found),
-        next_token=token,
-        compared=compared,
-        change=change,
-        numbers=tuple(versions_of(job).values_list("number", flat=True)[:200]),
-        chosen=compared or (max(1, job.version - 1), job.version),
-    )
-
-
-def _compared(params: QueryDict) -> tuple[int, int] | None:
-    texts = params.get("from", ""), params.get("to", "")
-    if not any(texts):
-        return None
-    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts):
-        raise Refused("version_not_found", "from and to are numbers of versions.")
-    return int(texts[0]), int(texts[1])
-
-
-def _version_row(job: Job, version: JobVersion, before: JobVersion | None) -> VersionRow:
-    change = difference(spec_of(before), spec_of(version)) if before else None
-    return VersionRow(
-        number=version.number,
-        cause=version.cause,
-        rolled_back_from=version.rolled_back_from,
-        reason=version.reason,
-        created_by=version.created_by,
-        created_at=version.created_at,
-        is_current=version.number == job.version,
-        is_stable=version.number == job.stable_version,
-        changes=len(change.rows) if change else None,
-        effect=change.effect if change else "",
-    )
 
 
 # --- History -------------------------------------------------------------------------------------

@@ -71,20 +71,40 @@ class RolloutStates(Protocol):
         """Return a state for each of these jobs that has an active rollout."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a version's rollout; `kind` is one of live.tones, `word` may replace its own."""
+
+    rollout_pk: UUID
+    kind: str
+    word: str
+    is_completed: bool
+
+
+class VersionOutcomes(Protocol):
+    """Tells what became of some versions of a job."""
+
+    def __call__(self, job_id: UUID, numbers: Iterable[int]) -> Mapping[int, Outcome]:
+        """Return the outcome of each of these versions that had a rollout."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Port:
     """What the rollouts app handed in."""
 
     planner: Planner
     rollout_states: RolloutStates
+    version_outcomes: VersionOutcomes
 
 
 _ports: list[_Port] = []
 
 
-def provide(planner: Planner, rollout_states: RolloutStates) -> None:
-    """Set both functions; called once, by the rollouts app's AppConfig.ready."""
-    _ports[:] = [_Port(planner, rollout_states)]
+def provide(
+    planner: Planner, rollout_states: RolloutStates, version_outcomes: VersionOutcomes
+) -> None:
+    """Set the functions; called once, by the rollouts app's AppConfig.ready."""
+    _ports[:] = [_Port(planner, rollout_states, version_outcomes)]
 
 
 def plan_spec(spec: JobSpec, job: Job | None, *, run_hash: str) -> SpecPlan:
@@ -95,6 +115,11 @@ def plan_spec(spec: JobSpec, job: Job | None, *, run_hash: str) -> SpecPlan:
 def rollout_states(job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object]]:
     """Return the state of the active rollout of each job that has one (domain.md 1.7)."""
     return _port().rollout_states(job_ids)
+
+
+def version_outcomes(job_id: UUID, numbers: Iterable[int]) -> Mapping[int, Outcome]:
+    """Return what became of each of these versions that had a rollout."""
+    return _port().version_outcomes(job_id, numbers)
 
 
 def _port() -> _Port:

@@ -14,7 +14,7 @@ from access.authentication import actor_of
 from access.context import current_namespace, shown_namespaces
 from access.problems import Refused
 from access.queries import Person
-from jobs import editor, editor_page, list_page, pages
+from jobs import editor, editor_page, list_page, pages, version_pages
 from jobs.drafts import discard_draft, save_draft
 from jobs.editor import Study
 from jobs.editor_page import EXAMPLES, EditorView
@@ -93,7 +93,7 @@ def _show_job(request: HttpRequest, job: AnyJob) -> HttpResponse:
         raise Http404
     tab_queries: dict[str, Callable[[], object]] = {
         "overview": lambda: pages.overview_of(job),
-        "versions": lambda: pages.versions_view(job, request.GET),
+        "versions": lambda: version_pages.versions_view(request.user, job, request.GET),
         "history": lambda: pages.history_view(job, request.GET),
         "yaml": lambda: editor_page.stored_text(job),
     }

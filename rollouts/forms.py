@@ -13,3 +13,10 @@ class ReasonForm(forms.Form):
         help_text="Kept in the audit log.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+
+
+class BackForm(ReasonForm):
+    """Which version a job shall return to, and the newest one that the person knew of."""
+
+    version = forms.IntegerField(min_value=1)
+    seen = forms.IntegerField(min_value=1)

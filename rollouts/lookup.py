@@ -1,14 +1,17 @@
 """Finds rollouts, executions and evaluations for REST, scoped to what the person may see."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from uuid import UUID
 
 from django.db.models import QuerySet
 
 from access.problems import Refused
 from access.queries import Person, namespaces_for, require
 from jobs.models import Job
+from jobs.planning import Outcome
 from jobs.queries import as_uuid
 from rollouts.models import Evaluation, Execution, LogChunk, Result, Rollout
+from rollouts.states import PauseReason, RolloutState
 
 
 def executions_for(
@@ -77,6 +80,26 @@ def rollout_of(job: Job) -> Rollout:
 def rollouts_of(job: Job) -> QuerySet[Rollout]:
     """Return every rollout of a job."""
     return Rollout.objects.filter(job=job).select_related("version")
+
+
+def version_outcomes(job_id: UUID, numbers: Iterable[int]) -> Mapping[int, Outcome]:
+    """Return what became of each of these versions of a job that had a rollout; one query."""
+    rollouts = Rollout.objects.select_related("version").filter(
+        job=job_id, version__number__in=list(numbers)
+    )
+    return {
+        rollout.version.number: _outcome(rollout) for rollout in rollouts.order_by("started_at")
+    }
+
+
+def _outcome(rollout: Rollout) -> Outcome:
+    is_at_gate = rollout.pause_reason == PauseReason.AWAITING_PROMOTION
+    return Outcome(
+        rollout_pk=rollout.pk,
+        kind=PauseReason.AWAITING_PROMOTION if is_at_gate else rollout.state,
+        word="Was stable" if rollout.state == RolloutState.COMPLETED else "",
+        is_completed=rollout.state == RolloutState.COMPLETED,
+    )
 
 
 def evaluations_of(job: Job) -> QuerySet[Evaluation]:

@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern] = [
     path("rollouts/", views.rollout_list, name="list"),
     path("rollouts/of-job/<uuid:pk>/", views.newest_of_job, name="of-job"),
     path("rollouts/of-job/<uuid:pk>/panel/", views.job_panel, name="job-panel"),
+    path("rollouts/of-job/<uuid:pk>/rollback/", views.job_roll_back, name="job-roll-back"),
     path("executions/of-node/<uuid:pk>/panel/", views.node_panel, name="node-panel"),
     path("executions/", views.execution_list, name="executions"),
     path("executions/<uuid:pk>/", views.execution_detail, name="execution"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -19,6 +20,7 @@ from access.context import current_namespace, shown_namespaces
 from access.problems import Refused
 from access.queries import namespaces_for
 from access.services import Actor
+from jobs.queries import find_job
 from live.tones import tone_of
 from rollouts import (
     board,
@@ -32,7 +34,7 @@ from rollouts import (
     tab_counts,
 )
 from rollouts.controls import controls_of
-from rollouts.forms import ReasonForm
+from rollouts.forms import BackForm, ReasonForm
 from rollouts.fragments import parts_beside
 from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
 from rollouts.rows import (
@@ -180,6 +182,25 @@ def rollout_roll_back(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _see_rollout(following.pk if following else pk)
 
 
+@require_POST
+@login_required
+def job_roll_back(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Make a new version of a job from the chosen one, and go to where it can be watched."""
+    job = find_job(request.user, str(pk), WRITE)
+    try:
+        number, reason = _asked_version(request, job.version)
+        version = services.roll_back(actor_of(request), job.pk, number, reason)
+    except Refused as refused:
+        messages.error(request, f"{refused.detail} {refused.hint}".strip())
+        back = resolve_url("jobs:detail", str(job.pk)) + "?tab=versions"
+        return HttpResponseRedirect(back, status=303)
+    messages.success(request, f"Version {version.number} brings the spec of version {number} back.")
+    following = version.rollouts.first()
+    if following is None:
+        return HttpResponseRedirect(resolve_url("jobs:detail", str(job.pk)), status=303)
+    return _see_rollout(following.pk)
+
+
 @require_safe
 @login_required
 @never_cache
@@ -226,7 +247,15 @@ def execution_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 def job_panel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Answer what the page of a job shows of this app: its newest rollout and its executions."""
-    context = {"panel": panel_of(request.user, pk)}
+    panel = panel_of(request.user, pk)
+    active = next((row for row in panel.rollouts if row.completed_at is None), None)
+    strip = board.waves_view(active.pk) if active else None
+    context = {
+        "panel": panel,
+        "active": active,
+        # What it waits on stands beside, with a link to the page that says why.
+        "waves": replace(strip, waiting=board.Waiting()) if strip else None,
+    }
     return render(request, "rollouts/_job_panel.html", context)
 
 
@@ -263,6 +292,16 @@ def _refuse_if(is_late: bool, detail: str) -> None:
     """Refuse what was meant for a rollout that has ended: another one may be active by now."""
     if is_late:
         raise Refused("rollout_not_active", detail)
+
+
+def _asked_version(request: HttpRequest, present: int) -> tuple[int, str]:
+    """Return the version to go back to, and the reason, if the newest one is still as it was seen."""
+    form = BackForm(request.POST)
+    if not form.is_valid():
+        raise Refused("invalid_value", "The version to go back to, or the reason, is no good.")
+    if form.cleaned_data["seen"] != present:
+        raise Refused("conflict", f"Version {present} came in between: look at it first.")
+    return form.cleaned_data["version"], form.cleaned_data["reason"]
 
 
 def _see_rollout(pk: UUID) -> HttpResponse:

@@ -35,6 +35,13 @@ def html(response):
     return response.content.decode()
 
 
+def states_of(text):
+    """Give what the tab of versions says became of each, the newest first."""
+    rows = text.split('<th scope="row" class="mono">')[1:]
+    cells = [re.search(r"<td>(.*?)</td>", row, re.DOTALL)[1] for row in rows]
+    return [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in cells]
+
+
 def test_the_page_says_how_the_job_stands(job, page_as):
     job.refresh_from_db()
     text = html(page_as("vera").get(PAGE))
@@ -87,8 +94,7 @@ def test_only_the_version_that_a_rollback_returns_to_is_stable(cast, page_as):
     fleet.completed(fleet.spec_of(mark="v1"))
     fleet.start(fleet.spec_of(mark="v2"))
     text = html(page_as("vera").get(f"{PAGE}?tab=versions"))
-    rows = text.split('<th scope="row" class="mono">')[1:]
-    assert ["Stable" in row for row in rows] == [False, True]
+    assert states_of(text) == ["Rolling current", "Stable"]
     assert re.findall(r'<option value="(\d+)" selected>', text) == ["1", "2"]
 
 

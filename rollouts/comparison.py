@@ -237,7 +237,9 @@ def _measures(
     rows += _of_number(pair, "Messages a minute", lambda m: m.pace, "{:,.0f}", worse=-1)
     rows += _of_number(pair, "CPU, mean", lambda m: m.cpu, "{:.1f}%")
     rows += _of_number(pair, "Memory, highest", lambda m: m.megabytes, "{:,.0f} MB")
-    kind, verdict = ("healthy", "Same") if one.restarts <= other.restarts else ("degraded", "More")
+    # Each window of either side stands for an equal time on one node.
+    is_more = one.restarts * other.windows > other.restarts * one.windows
+    kind, verdict = ("degraded", "More") if is_more else ("healthy", "Same")
     restarts = f"{one.restarts:,}", f"{other.restarts:,}"
     rows.append(
         Measure(name="Restarts", canary=restarts[0], rest=restarts[1], kind=kind, verdict=verdict)

@@ -1,7 +1,7 @@
 """The boxes of an execution's page: head, windows, log, result, and its life."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 
 from jobs.models import Event
 from rollouts.board_tabs import EventRow, event_row
-from rollouts.log_lines import level_css, plain_lines
+from rollouts.log_lines import LINE_MAX, LogLine, level_css, plain_lines
 from rollouts.models import Execution, HealthWindow, LogChunk, Result
 from rollouts.queries import error_percent, padded
 from rollouts.sets import fetch
@@ -22,8 +22,6 @@ CHART_WINDOWS = 60
 CHART_LEAST = 20
 TABLE_WINDOWS = 12
 LOG_LINES = 500
-# One line of a log may be a megabyte; a page needs its beginning.
-LINE_MAX = 4000
 
 
 def load_execution(pk: str | UUID) -> tuple[Execution, int]:
@@ -151,17 +149,6 @@ def windows_view(pk: str | UUID) -> WindowsView:
         cpu=max(cpu, default=None),
         rss=max(rss, default=None),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
-    """One line as it is shown: no control sequences; the browser escapes nothing twice."""
-
-    number: int
-    at: datetime
-    stream: str
-    text: str
-    css: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

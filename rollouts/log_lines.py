@@ -1,6 +1,11 @@
 """Log lines as a page shows them: control sequences of terminals taken out, levels told apart."""
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
+
+# One line of a log may be a megabyte; a page needs its beginning.
+LINE_MAX = 4000
 
 # CSI and OSC sequences, two-character escapes, and every other control character but the tab.
 _ESCAPES = re.compile(
@@ -12,6 +17,19 @@ _LEVEL = re.compile(
     (fatal|panic|critical|error|err|warning|warn|debug|trace) \b"""
 )
 _CSS = {"warning": "lv-warn", "warn": "lv-warn", "debug": "lv-dim", "trace": "lv-dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line as it is shown: no control sequences; the browser escapes nothing twice."""
+
+    number: int
+    at: datetime
+    stream: str
+    text: str
+    css: str
+    # The text in pieces, each with whether it is what was searched for; empty without a search.
+    parts: tuple[tuple[str, bool], ...] = ()
 
 
 def plain_lines(text: str) -> list[str]:

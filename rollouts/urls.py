@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern] = [
     path("executions/of-node/<uuid:pk>/panel/", views.node_panel, name="node-panel"),
     path("executions/", views.execution_list, name="executions"),
     path("executions/<uuid:pk>/", views.execution_detail, name="execution"),
+    path("executions/<uuid:pk>/log.txt", views.execution_log_file, name="log-file"),
     path("rollouts/<uuid:pk>/", views.rollout_detail, name="detail"),
     path("rollouts/<uuid:pk>/controls/", views.rollout_controls, name="controls"),
     path("rollouts/<uuid:pk>/rollback/", views.rollout_roll_back, name="rollback"),

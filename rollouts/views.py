@@ -10,7 +10,14 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    QueryDict,
+    StreamingHttpResponse,
+)
 from django.shortcuts import render, resolve_url
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -36,6 +43,7 @@ from rollouts import (
 from rollouts.controls import controls_of
 from rollouts.forms import BackForm, ReasonForm
 from rollouts.fragments import parts_beside
+from rollouts.log_search import search_log, wanted_text, whole_log
 from rollouts.queries import READ, WRITE, drawer_for, execution_for, rollout_for
 from rollouts.rows import (
     EXECUTION_FILTERS,
@@ -205,15 +213,33 @@ def job_roll_back(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @never_cache
 def execution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
+    execution = execution_for(request.user, pk)
+    q = wanted_text(request.GET.get("q", ""))
     context = {
-        "execution": execution_for(request.user, pk),
+        "execution": execution,
         "head": execution_page.head_view(pk),
         "windows": execution_page.windows_view(pk),
-        "log": execution_page.log_view(pk),
+        "log": None if q else execution_page.log_view(pk),
+        "q": q,
+        "found": search_log(pk, q) if q else None,
         "result": execution_page.result_view(pk),
         "life": execution_page.life_view(pk),
     }
     return render(request, "rollouts/execution.html", context)
+
+
+@require_safe
+@login_required
+@never_cache
+def execution_log_file(request: HttpRequest, pk: UUID) -> StreamingHttpResponse:
+    """Give an execution's whole log as a file, read while it is sent."""
+    execution = execution_for(request.user, pk)
+    response = StreamingHttpResponse(
+        whole_log(execution.pk), content_type="text/plain; charset=utf-8"
+    )
+    name = f"execution-{str(execution.pk)[-8:]}.log.txt"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 @require_safe

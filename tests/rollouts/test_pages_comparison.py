@@ -98,6 +98,16 @@ def test_a_canary_over_the_limit_is_above_it_after_the_halt_too(cast, page_as):
     assert "Above limit" in section_of(page_of(page_as("vera"), second))
 
 
+def test_restarts_are_compared_as_often_as_they_come_on_one_node(cast):
+    first, second = begun()
+    canary_at(second, 0.0, 0.0, restarts=1)
+    rest_at(first, second, 0.0, count=2, restarts=1)
+    assert rows_of(comparison_view(second.pk))["Restarts"] == ("2", "10", "Same")
+    (one,) = fleet.executions(second)
+    fleet.report(one, *(replace(f, restarts=3) for f in fleet.windows(one, 0.0)))
+    assert rows_of(comparison_view(second.pk))["Restarts"] == ("5", "10", "More")
+
+
 def test_windows_from_before_the_canary_and_late_ones_are_not_compared(compared):
     before = comparison_view(compared.pk)
     (one, *_) = fleet.Execution.objects.filter(job_version=1, observed_state="running")

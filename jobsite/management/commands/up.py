@@ -140,18 +140,26 @@ class Product:
         self.instance.publish(url=self.plan.url, urls=own_urls() | self.stack.urls)
 
     async def _prepare(self) -> None:
-        """Bring the tables and the static files up to date, and make the admin and the token."""
-        await self._once("migrating the database…", "migrate", "stack", "migrate")
+        """Bring tables, static files and the agent up to date, then make the admin and the token."""
+        # Only the tables need a database, so the three go on side by side.
+        await asyncio.gather(
+            self._once("migrating the database…", "migrate", "stack", "migrate"),
+            self._collect_static(),
+            self._build_agent(),
+        )
+        lines = await self._once("preparing the first sign-in…", "bootstrap", "bootstrap", "--json")
+        self.bootstrap = _last_json(lines)
+
+    async def _collect_static(self) -> None:
         stamp, fingerprint = self.plan.data / "static" / ".fingerprint", static_fingerprint()
         if not stamp.exists() or stamp.read_text() != fingerprint:
             await self._once("collecting static files…", "static", "collectstatic", "--noinput")
             if not self.supervisor.stop_asked:
                 stamp.write_text(fingerprint)
-        if not self.supervisor.stop_asked:
-            argv = (sys.executable, "-m", "agent.build", str(settings.AGENT_FILE))
-            await self.supervisor.once("agent", *argv, env=self._environment("agent"))
-        lines = await self._once("preparing the first sign-in…", "bootstrap", "bootstrap", "--json")
-        self.bootstrap = _last_json(lines)
+
+    async def _build_agent(self) -> None:
+        argv = (sys.executable, "-m", "agent.build", str(settings.AGENT_FILE))
+        await self.supervisor.once("agent", *argv, env=self._environment("agent"))
 
     async def _start_web(self) -> None:
         self._say("starting the web…")

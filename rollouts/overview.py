@@ -20,6 +20,7 @@ from jobs.states import JobState
 from nodes.models import Node, NodeEvent
 from nodes.states import ConnectionState, EnrolmentState, badge
 from rollouts.board_tabs import EventRow, event_row
+from rollouts.halts import halts_in_words
 from rollouts.models import Execution, Rollout
 from rollouts.queries import READ
 from rollouts.rows import RolloutRow, rollout_rows
@@ -82,7 +83,8 @@ class Item:
     at: datetime | None
     rollout_pk: UUID | None = None
     job_pk: UUID | None = None
-    badge: str = ""
+    # What the way on to it asks for: a tab, or a filter.
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,18 +123,21 @@ def _halted(pk: str, now: datetime) -> Iterator[Item]:
         ),
         pk,
     )
-    for row in found.order_by("-completed_at")[:MOST_ITEMS]:
-        went_back = row.job.version > row.version.number
+    rows = list(found.order_by("-completed_at")[:MOST_ITEMS])
+    words = halts_in_words(rows)
+    for row in rows:
+        cause, rest = words[row.pk]
         yield Item(
             kind="halted",
             noun="rollout",
             subject=row.job.name,
-            text=f"v{row.version.number} halted" + (" and was taken over" if went_back else ""),
-            detail=f"{row.failed_nodes:,} of {row.total_nodes:,} nodes failed ({row.halted_by}).",
-            verb="See why",
+            text=cause,
+            detail=rest,
+            verb="See the failures",
             at=row.completed_at,
             rollout_pk=row.pk,
             job_pk=row.job_id,
+            query="?tab=failures#tabs",
         )
 
 
@@ -201,7 +206,7 @@ def _of_nodes(kind: str, count: int, what: str, detail: str) -> Item:
         detail=detail,
         verb="Show them",
         at=None,
-        badge=kind,
+        query=f"?badge={kind}",
     )
 
 

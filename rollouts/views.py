@@ -247,8 +247,10 @@ def execution_log_file(request: HttpRequest, pk: UUID) -> StreamingHttpResponse:
 @never_cache
 def rollout_list(request: HttpRequest) -> HttpResponse:
     namespaces = shown_namespaces(request)
+    found = list_rollouts(request.user, namespaces, request.GET)
     context = {
-        "list": list_rollouts(request.user, namespaces, request.GET),
+        "list": found,
+        "is_moving": any(row.completed_at is None for row in found.rows),
         "states": [(state, tone_of(state).word) for state in ROLLOUT_STATES],
         **_list_context(request, ROLLOUT_FILTERS),
     }

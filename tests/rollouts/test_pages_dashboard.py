@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from rollouts import services
@@ -45,6 +47,60 @@ def test_what_needs_a_person_comes_first(busy, page_as):
     assert f"/rollouts/{busy['gate'].pk}/" in attention
     assert "on-its-way" not in attention
     assert text.index("on-its-way") > text.index("</ul>", text.index("attention ruled"))
+
+
+def halted_item():
+    return next(item for item in attention_view("prod").items if item.kind == "halted")
+
+
+def test_a_halt_says_which_job_why_and_what_is_left_to_do(busy, page_as):
+    item = halted_item()
+    assert (item.subject, item.text) == (
+        "burnt",
+        "v2 halted in wave 1: a canary failed: any failed canary halts",
+    )
+    assert item.detail == (
+        "1 of 4 nodes failed. v3 brought the earlier spec back to 4 of 4 nodes: "
+        "mend the spec and submit it again."
+    )
+    assert f'href="/rollouts/{busy["halted"].pk}/?tab=failures#tabs"' in text_of(page_as("vera"))
+
+
+def test_a_rollback_that_is_under_way_says_how_far_it_is(cast):
+    fleet.make_nodes(6)
+    spec = {"strategy": "rolling", "max_parallel": 50, "max_failed_nodes": 1}
+    fleet.completed(fleet.spec_of(mark="v1", **spec))
+    second = fleet.start(fleet.spec_of(mark="v2", **spec))
+    fleet.stop_what_should(second.job_id)
+    stable, *others = fleet.executions(second)
+    fleet.become_stable(stable)
+    for one in others:
+        fleet.become_bad(one)
+    assert "v3 is bringing the earlier spec back: " in halted_item().detail
+
+
+def test_a_halt_that_nothing_followed_says_that_nodes_keep_what_they_have(cast):
+    fleet.make_nodes(2)
+    rollout = fleet.start(fleet.spec_of())
+    fleet.become_bad(fleet.executions(rollout)[0])
+    assert halted_item().detail == (
+        "1 of 2 nodes failed. Nodes keep what they have: mend the spec, or roll back by hand."
+    )
+    fleet.start(fleet.spec_of(mark="v2"))
+    assert halted_item().detail == "1 of 2 nodes failed. v2 took over."
+
+
+def test_halts_cost_the_same_number_of_queries_for_ten_as_for_two(cast):
+    fleet.make_nodes(2)
+    counts = []
+    for names in (range(2), range(2, 10)):
+        for number in names:
+            rollout = fleet.start(fleet.spec_of(f"job-{number}"))
+            fleet.become_bad(fleet.executions(rollout)[0])
+        with CaptureQueriesContext(connection) as seen:
+            attention_view("prod")
+        counts.append(len(seen))
+    assert counts[0] == counts[1]
 
 
 def test_a_calm_dashboard_says_so(cast, page_as):

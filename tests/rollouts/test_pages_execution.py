@@ -149,6 +149,13 @@ def test_the_list_of_rollouts_filters_by_job_and_state(rollout, page_as):
     assert "Clear the filter" in text
 
 
+def test_the_list_of_rollouts_asks_again_while_one_is_under_way(rollout, page_as):
+    moving = text_of(page_as("vera"), "/rollouts/?job=log")
+    assert 'hx-get="/rollouts/?job=log" hx-trigger="every 3s"' in moving
+    fleet.settle(rollout)
+    assert "every 3s" not in text_of(page_as("vera"), "/rollouts/?job=log")
+
+
 def test_the_rollouts_that_wait_for_a_person_can_be_listed(cast, page_as):
     fleet.make_nodes(3)
     fleet.settle(fleet.start(fleet.spec_of()))

@@ -105,6 +105,7 @@ class Session:
         self._capabilities = dict(capabilities)
         self._boot = processes.boot_id()
         self._failures = 0
+        self._has_told_facts = False
 
     async def run(self) -> None:
         """Connect, work, and connect again, until cancelled."""
@@ -232,11 +233,14 @@ class Session:
 
     async def _tell_facts(self, socket_: ClientConnection) -> None:
         told: dict[str, Any] = {}
+        if self._has_told_facts:
+            # A fleet that comes back at once does not tell at once what is known already.
+            await asyncio.sleep(random.uniform(0, FACTS_EVERY))  # noqa: S311 - jitter
         while True:
             found = facts.gather()
             if _lasting(found) != _lasting(told):
                 await socket_.send(encode(Facts(facts=found)))
-                told = found
+                told, self._has_told_facts = found, True
             await asyncio.sleep(FACTS_EVERY)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from agent.protocol import (
     encode,
     session_message,
 )
-from agent.session import retry_delay
+from agent.session import FACTS_EVERY, retry_delay
 from bench.wire import dial
 
 SESSION_PATH = "/agent/v1/session"
@@ -194,7 +195,8 @@ class Agent:
         for text in list(self._journal.values()):
             wire.send(text)
         wire.listen(self._take)
-        wire.send(FACTS)
+        later = random.uniform(0, FACTS_EVERY) if self.welcomed > 1 else 0
+        self._later(later, wire.send, FACTS)
         self._beat(welcome.heartbeat_interval)
         if self.script.silent_after is not None and self.welcomed == 1:
             self._fleet.loop.call_later(self.script.silent_after, self._hang, wire)

@@ -25,5 +25,5 @@ def set_beat_table(sender: Celery, **_: object) -> None:
         "judge silence and deadlines": {"task": "rollouts.evaluate_health", "schedule": sweep},
         "mark silent nodes": {"task": "nodes.sweep_silent_nodes", "schedule": 5 * sweep},
         "follow changed nodes": {"task": "rollouts.absorb_nodes", "schedule": sweep},
-        "expire old rows": {"task": "rollouts.expire_rows", "schedule": 300 * sweep},
+        "expire old rows": {"task": "rollouts.expire_rows", "schedule": 60 * sweep},
     }

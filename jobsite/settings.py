@@ -294,6 +294,10 @@ LOST_BRAKE_PERCENT = env.int("LOST_BRAKE_PERCENT", default=20)
 AGENT_FILE = DATA / "jobsite-agent.pyz"
 CONTROL_KEY_FILE = Path(env.str("CONTROL_KEY_FILE", default=str(DATA / "control_key")))
 
+# How long windows, log lines, evaluations and events of executions and nodes are kept; 0 days is
+# for ever (domain.md 4.13).
+RETENTION = timedelta(days=env.float("RETENTION_DAYS", default=30))
+
 # --- Logs --------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOG_FILE = env.str("JOBSITE_LOG_FILE", default="")

@@ -27,6 +27,7 @@ from nodes.services import record_facts
 from rollouts.delivery import BATCH, Order, undelivered
 from rollouts.ingest import Incoming, Taken, ingest
 from rollouts.reports import BadReport, clean_json
+from rollouts.retention import expire_rows
 from rollouts.session import (
     LATER,
     POLICY,
@@ -52,11 +53,12 @@ GROUP_PAUSE = 0.025
 BACKLOG_MAX = 20_000
 POLL = 1.0
 # Each has its own, so that a herd that comes back delays neither reports nor presence.
-THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1}
+THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1, "expire": 1}
 RESEND = 5.0
 # Between two tries to commit while the database is away: it is asked soon after it is back.
 LONGEST_WAIT = 0.5
 VITALS_EVERY = 10.0
+EXPIRE_EVERY = 300.0
 DOWN = (db.DatabaseError, db.InterfaceError, OSError)
 
 
@@ -92,6 +94,7 @@ class Gateway:
             ("doorbell", self._doorbell_loop()),
             ("presence", self._every(POLL, self._flush_presence)),
             ("vitals", self._every(VITALS_EVERY, self._flush_vitals)),
+            ("expire", self._every(EXPIRE_EVERY, self._expire)),
             ("sweep", self._every(settings.SWEEP_INTERVAL.total_seconds(), self._sweep)),
         )
         self._tasks = [asyncio.create_task(loop, name=f"gateway-{name}") for name, loop in loops]
@@ -339,6 +342,10 @@ class Gateway:
     async def _sweep(self) -> None:
         await self._run("sweep", sweep)
         self._bell.set()
+
+    async def _expire(self) -> None:
+        """Drop what retention no longer keeps, should there be no beat that rings for it."""
+        await self._run("expire", expire_rows)
 
     # --- The database, off the event loop --------------------------------------------------
 

@@ -1,6 +1,4 @@
-"""What runs by itself from time to time: nodes that changed are followed, old rows dropped."""
-
-from datetime import timedelta
+"""What runs by itself from time to time: nodes that changed are followed."""
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -9,11 +7,7 @@ from django.utils import timezone
 from jobs.models import Job
 from jobs.states import JobState
 from nodes.models import Node
-from rollouts.models import Execution, HealthWindow, LogChunk
-
-# How long windows and log lines of ended executions are kept (domain.md 4.13).
-RETENTION = timedelta(days=30)
-BATCH = 5000
+from rollouts.models import Execution
 
 
 def absorb_nodes(limit: int = 1000) -> int:
@@ -42,15 +36,3 @@ def absorb_nodes(limit: int = 1000) -> int:
             changed_at=None
         )
     return len(changed)
-
-
-def expire_rows() -> int:
-    """Drop health windows and log lines that retention no longer keeps, some at a time."""
-    before = timezone.now() - RETENTION
-    dropped = 0
-    for model, field in ((HealthWindow, "ended_at"), (LogChunk, "at")):
-        old = model.objects.filter(**{f"{field}__lt": before, "execution__finished_at__lt": before})
-        dropped += model.objects.filter(
-            pk__in=list(old.values_list("pk", flat=True)[:BATCH])
-        ).delete()[0]
-    return dropped

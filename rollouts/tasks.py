@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from rollouts import services, silence, sweeps
+from rollouts import retention, services, silence, sweeps
 
 
 @shared_task(name="rollouts.reconcile_job")
@@ -33,4 +33,4 @@ def absorb_nodes() -> None:
 @shared_task(name="rollouts.expire_rows")
 def expire_rows() -> None:
     """Drop what retention no longer keeps."""
-    sweeps.expire_rows()
+    retention.expire_rows()

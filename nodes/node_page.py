@@ -1,6 +1,7 @@
 """What the page of one node shows: its head, its use, its labels, its day and its events."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ DAY = timedelta(hours=24)
 EVENTS_SHOWN = 12
 _DAY_EVENTS = 400
 _LIST_MOST = 200
+_NOTES_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,8 @@ class DayView:
     segments: tuple[tuple[str, int, str], ...]
     connected_percent: float | None
     since: datetime
+    # When it was not simply ready, the latest last: (since when, words).
+    notes: tuple[tuple[datetime, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +256,20 @@ def day_view(pk: UUID | str, now: datetime | None = None) -> DayView:
         ),
         connected_percent=round(100 * (whole - away) / whole, 1) if whole else None,
         since=now - DAY,
+        notes=day_notes(segments, now)[-_NOTES_SHOWN:],
     )
+
+
+def day_notes(
+    segments: Sequence[tuple[str, int, str]], now: datetime
+) -> tuple[tuple[datetime, str], ...]:
+    """Return when the node was not ready, so that the bar's colours are also words."""
+    notes, at = [], now - timedelta(seconds=sum(seconds for _, seconds, _ in segments))
+    for fill, seconds, word in segments:
+        if fill not in ("ok", "none"):
+            notes.append((at, f"{word} for {_span(seconds)}"))
+        at += timedelta(seconds=seconds)
+    return tuple(notes)
 
 
 def day_segments(events: Sequence[NodeEvent], now: datetime) -> list[tuple[str, int, str]]:
@@ -306,12 +323,17 @@ def _conditions(said: object) -> tuple[Condition, ...]:
     found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     return tuple(
         Condition(
-            title=str(one.get("type", ""))[:64],
+            title=_in_words(str(one.get("type", ""))[:64]),
             is_bad=one.get("status") is True,
             reason=str(one.get("reason", ""))[:256],
         )
         for one in found[:_LIST_MOST]
     )
+
+
+def _in_words(name: str) -> str:
+    """Write a condition's name as people say it: `MemoryPressure` is "Memory pressure"."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])(?=[a-z])", lambda m: " " + m[1].lower(), name)
 
 
 def abilities_of(node: Node) -> tuple[Ability, ...]:

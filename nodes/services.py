@@ -15,6 +15,7 @@ from access.problems import Refused
 from access.services import SYSTEM, Actor, record_audit
 from live.push import announce
 from nodes.enrolment import check_labels, enrol_node, issue_enrolment_token, usable_labels
+from nodes.facts import changes_in_words, lasting
 from nodes.models import IngestClock, Node, NodeEvent
 from nodes.states import (
     ENROLMENT_TRANSITIONS,
@@ -257,7 +258,8 @@ def connect_node(node_id: UUID, greeting: Greeting, now: datetime | None = None)
         _store(node, now, "node.connected", f"connected, was {old}", *changed)
     elif changed:
         moves = bool(changed & {"labels", "capabilities"})
-        _store(node, now, "node.changed", "its agent reports other facts", *changed, moves=moves)
+        said = changes_in_words(changed, {}, {})
+        _store(node, now, "node.changed", said, *changed, moves=moves)
     return arrival
 
 
@@ -265,15 +267,19 @@ def connect_node(node_id: UUID, greeting: Greeting, now: datetime | None = None)
 def record_facts(
     node_id: UUID, greeting: Greeting, facts: Mapping[str, Any] | None, now: datetime
 ) -> None:
-    """Take in what an agent says of its machine during a session."""
+    """Take in what an agent says of its machine during a session; one event if it will last."""
     node = _lock(node_id)
     changed = _take_facts(node, greeting)
-    if facts and node.facts != facts:
-        node.facts = dict(facts)
+    old, new = node.facts, dict(facts) if facts else node.facts
+    if lasting(old) != lasting(new):
         changed.add("facts")
+    node.facts = new
     if changed:
         moves = bool(changed & {"labels", "capabilities"})
-        _store(node, now, "node.changed", "its agent reports other facts", *changed, moves=moves)
+        said = changes_in_words(changed, old, new)
+        _store(node, now, "node.changed", said, *{*changed, "facts"}, moves=moves)
+    elif old != new:
+        node.save(update_fields=["facts"])
 
 
 def _take_facts(node: Node, greeting: Greeting) -> set[str]:

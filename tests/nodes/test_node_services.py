@@ -73,6 +73,24 @@ def test_only_what_can_move_work_marks_a_node_as_changed(node, greeting, moves):
     assert (fresh(node).changed_at is not None) == moves
 
 
+def test_facts_that_every_look_changes_are_kept_and_not_told(node):
+    record_facts(node.pk, Greeting(), {"uptime": 1, "kernel_version": "6.1"}, timezone.now())
+    told, before = NodeEvent.objects.filter(node=node).count(), fresh(node)
+    record_facts(node.pk, Greeting(), {"uptime": 9, "kernel_version": "6.1"}, timezone.now())
+    assert fresh(node).facts["uptime"] == 9
+    assert fresh(node).revision == before.revision
+    assert NodeEvent.objects.filter(node=node).count() == told
+
+
+def test_an_event_names_what_the_agent_reports_differently(node):
+    record_facts(node.pk, Greeting(), {"uptime": 1, "kernel_version": "6.1"}, timezone.now())
+    greeting = Greeting(labels={"zone": "east"}, agent_version="2")
+    record_facts(node.pk, greeting, {"uptime": 2, "kernel_version": "6.2"}, timezone.now())
+    newest = NodeEvent.objects.filter(node=node).latest("pk")
+    assert newest.message == "its agent reports other agent version, labels, kernel version"
+    assert fresh(node).facts == {"uptime": 2, "kernel_version": "6.2"}
+
+
 def test_a_second_hello_of_a_connected_node_changes_nothing(node):
     connect_node(node.pk, Greeting(hostname="h"))
     before = fresh(node)

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from access.models import AuditEntry
 from live.registry import noun_named
 from nodes.models import Node, NodeEvent
-from nodes.node_page import day_segments
+from nodes.node_page import day_notes, day_segments
 from nodes.services import change_node_labels
 from tests.rollouts import fleet
 from tests.rollouts.rows import make_node
@@ -206,6 +207,48 @@ def test_the_day_is_read_from_the_events():
         ("ok", hour, "ready"),
     ]
     assert day_segments([], now) == [("none", 24 * hour, "unknown")]
+
+
+def test_what_the_bar_shows_by_colour_is_also_said_in_words():
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+    def event(hours, kind):
+        return NodeEvent(at=now - timedelta(hours=hours), kind=kind)
+
+    events = [
+        event(30, "node.connected"),
+        event(5, "node.disconnected"),
+        event(4, "node.connected"),
+    ]
+    events += [event(2, "node.draining"), event(1, "node.undrained")]
+    assert day_notes(day_segments(events, now), now) == (
+        (now - timedelta(hours=5), "disconnected for 1 h 0 min"),
+        (now - timedelta(hours=2), "draining for 1 h 0 min"),
+    )
+
+
+def test_the_day_says_when_the_node_was_away(node, page_as):
+    ago = timezone.now() - timedelta(hours=3)
+    for minutes, kind in ((0, "node.connected"), (60, "node.lost"), (90, "node.connected")):
+        NodeEvent.objects.create(node=node, at=ago + timedelta(minutes=minutes), kind=kind)
+    assert "lost for 30 min" in text_of(page_as("vera"), node).partition("</svg>")[2]
+
+
+def test_a_ready_node_has_no_message_beside_its_badge_and_another_one_has(node, page_as):
+    Node.objects.filter(pk=node.pk).update(message="its agent reports other labels")
+    assert "its agent reports" not in text_of(page_as("vera"), node)
+    Node.objects.filter(pk=node.pk).update(
+        message="not heard for a while", connection_state="disconnected"
+    )
+    assert "not heard for a while" in text_of(page_as("vera"), node)
+
+
+def test_conditions_are_named_in_words(node, page_as):
+    said = [{"type": "MemoryPressure", "status": False}, {"type": "HighCPU", "status": True}]
+    Node.objects.filter(pk=node.pk).update(conditions=said)
+    text = text_of(page_as("vera"), node)
+    assert "Memory pressure: no" in text
+    assert "HighCPU" in text
 
 
 def test_the_number_of_queries_does_not_grow(node, page_as, django_assert_max_num_queries):

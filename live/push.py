@@ -14,6 +14,8 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
+# Bells that may wait. Each means "look again", so what is older than these says nothing more.
+BELLS_KEPT = 1000
 # A doorbell that does not sound is made good by a sweep or a poll, so these cost only latency.
 UNHEARD = (OperationalError, RedisError, OSError)
 
@@ -46,6 +48,16 @@ def ring(name: str, *args: str) -> None:
 def call_gateways() -> None:
     """Ask every gateway process to look for undelivered desired states, after the commit."""
     transaction.on_commit(lambda: _send_group("gateway", "all", 0), robust=True)
+
+
+def hush() -> None:
+    """Forget all but the newest bells that wait: without a worker they would fill the doorbell.
+
+    Sweeps do what a forgotten bell was rung for (law 1).
+    """
+    with contextlib.suppress(*UNHEARD), current_app.producer_or_acquire() as producer:
+        queue = current_app.conf.task_default_queue
+        producer.channel.client.ltrim(queue, 0, BELLS_KEPT - 1)
 
 
 def _send_group(noun: str, pk: str, revision: int) -> None:

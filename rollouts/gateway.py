@@ -21,7 +21,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
-from live.push import group_name
+from live.push import group_name, hush
 from nodes.presence import Vitals, is_notable, record_presence, record_vitals, tick_ingest_clock
 from nodes.services import record_facts
 from rollouts.delivery import BATCH, Order, undelivered
@@ -53,7 +53,7 @@ GROUP_PAUSE = 0.025
 BACKLOG_MAX = 20_000
 POLL = 1.0
 # Each has its own, so that a herd that comes back delays neither reports nor presence.
-THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1, "expire": 1}
+THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1, "expire": 1, "hush": 1}
 RESEND = 5.0
 # Between two tries to commit while the database is away: it is asked soon after it is back.
 LONGEST_WAIT = 0.5
@@ -94,6 +94,7 @@ class Gateway:
             ("doorbell", self._doorbell_loop()),
             ("presence", self._every(POLL, self._flush_presence)),
             ("vitals", self._every(VITALS_EVERY, self._flush_vitals)),
+            ("hush", self._every(POLL, self._hush)),
             ("expire", self._every(EXPIRE_EVERY, self._expire)),
             ("sweep", self._every(settings.SWEEP_INTERVAL.total_seconds(), self._sweep)),
         )
@@ -342,6 +343,10 @@ class Gateway:
     async def _sweep(self) -> None:
         await self._run("sweep", sweep)
         self._bell.set()
+
+    async def _hush(self) -> None:
+        """Keep few bells waiting, on a thread of its own: a doorbell that hangs holds nothing up."""
+        await self._run("hush", hush)
 
     async def _expire(self) -> None:
         """Drop what retention no longer keeps, should there be no beat that rings for it."""

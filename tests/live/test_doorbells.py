@@ -6,7 +6,8 @@ from django.db import transaction
 from redis import Redis
 
 from jobsite.celery import app
-from live.push import ring
+from live import push
+from live.push import hush, ring
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAME = "rollouts.reconcile_job"
@@ -36,3 +37,18 @@ def test_it_is_silent_when_nothing_was_committed(bells):
         ring(NAME, "1")
         transaction.set_rollback(True)
     assert bells() == 0
+
+
+def test_bells_that_nobody_hears_do_not_pile_up_and_the_newest_stay(bells, monkeypatch):
+    monkeypatch.setattr(push, "BELLS_KEPT", 3)
+    for number in range(5):
+        ring(NAME, str(number))
+    assert bells() == 5
+    hush()
+    assert bells() == 3
+    with (
+        app.connection_for_read() as connection,
+        connection.SimpleQueue(app.conf.task_default_queue) as queue,
+    ):
+        kept = [queue.get(timeout=2).payload[0] for _ in range(3)]
+    assert kept == [["2"], ["3"], ["4"]]

@@ -1,5 +1,5 @@
 # The verbs of this repository. Each sets up what it needs: Python 3.11, git and make are enough.
-.PHONY: up test fast lint fix bench chaos agent lock clean
+.PHONY: up test fast lint fix bench chaos soak agent lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -31,6 +31,9 @@ bench: .venv/.dev  ## every benchmark, or ROW=7 alone; figures go to bench/RESUL
 
 chaos: .venv/.dev  ## kills and cuts while rollouts run: CHAOS_SECONDS=300 SEED=1 AGENTS=12
 	@$(PY) -m bench.chaos
+
+soak: .venv/.dev  ## an hour's work in minutes, does anything grow: SOAK_SECONDS=300 AGENTS=3
+	@$(PY) -m bench.soak
 
 agent: .venv/.run  ## the node agent as one file
 	@$(PY) -m agent.build dist/jobsite-agent.pyz

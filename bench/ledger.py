@@ -1,5 +1,6 @@
 """The table of figures: bench/RESULTS.md, one row for each measured goal, the newest wins."""
 
+import math
 import os
 import platform
 import re
@@ -50,6 +51,13 @@ def percentile(values, share):
     """Return the value below which `share` of the values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def exponent(points):
+    """Fit seconds = a * size ** b through (size, seconds) in log-log; return b."""
+    logs = [(math.log(size), math.log(seconds)) for size, seconds in points]
+    xs, ys = ([pair[i] for pair in logs] for i in (0, 1))
+    return statistics.linear_regression(xs, ys).slope
 
 
 def record(figures, load_at_start):

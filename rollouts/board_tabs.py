@@ -16,7 +16,7 @@ from rollouts.sets import fetch
 # A push sends these boxes whole, so they hold what one looks at; the rest is behind a link.
 NEWEST = 30
 MOST_GROUPS = 50
-MOST_NODES_OF_HEALTH = 20
+MOST_NODES_OF_HEALTH = 15
 WINDOWS_OF_HEALTH = 12
 _NAMES_OF_GROUP = 5
 

@@ -26,6 +26,8 @@ from agent.engine.variables import MissingVariablesError, substitute
 COMPLETED, FAILED, BAD_CONFIG, STOP_TIMED_OUT = 0, 1, 3, 4
 STOP_LIMIT = 10.0
 START_LIMIT = 10.0
+# After the stop the route takes nothing more; what it has taken is written within milliseconds.
+QUIET, LOOK_EVERY = 0.25, 0.02
 LEAST_DATA = 1_500_000_000
 DEFAULT_DATA = 2_500_000_000
 PR_SET_PDEATHSIG = 1
@@ -105,6 +107,7 @@ class Control:
     def __init__(self, descriptor: int, tally: Tally) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
         self._tally = tally
 
     def send(self, kind: str, **fields: object) -> None:
@@ -122,7 +125,8 @@ class Control:
     def finish(
         self, code: int, error_code: str = "", error: str = "", **fields: object
     ) -> NoReturn:
-        """Report the end and leave at once: the engine's own shutdown may hang."""
+        """Report the end, once, and leave at once: the engine's own shutdown may hang."""
+        self._ending.acquire()
         numbers = self._tally.numbers()
         self.send("end", code=code, error_code=error_code, error=error, **numbers, **fields)
         sys.stdout.flush()
@@ -244,10 +248,13 @@ class Run:
             bad = not self._tally.messages_out and FATAL.search(text)
             code, name = (BAD_CONFIG, "invalid_config") if bad else (FAILED, "pipeline_failed")
             self._control.finish(code, name, text)
-        written = self._tally.messages_out - self._out_at_signal
         if self._stopping.is_set():
-            self._control.finish(COMPLETED, written_after_signal=written)
+            self._stopped()
         self._control.finish(COMPLETED)
+
+    def _stopped(self) -> NoReturn:
+        written = self._tally.messages_out - self._out_at_signal
+        self._control.finish(COMPLETED, written_after_signal=written)
 
     def _on_term(self, *_: object) -> None:
         if self._stopping.is_set():
@@ -261,6 +268,22 @@ class Run:
         timer.daemon = True
         timer.start()
         self._route.stop()
+        if self._pipeline.closes_empty:
+            self._wait_until_written()
+            self._stopped()
+
+    def _wait_until_written(self) -> None:
+        """Wait until the output has taken all that the route had taken from the input.
+
+        The engine itself stays for about four seconds more if its input holds a message that
+        nobody takes any more, as an input that trickles always does.
+        """
+        taken, since, pause = -1, time.monotonic(), threading.Event()
+        while time.monotonic() - since < QUIET:
+            pause.wait(LOOK_EVERY)
+            numbers = self._tally.numbers()
+            if numbers["waiting"] > 0 or numbers["messages_out"] != taken:
+                taken, since = numbers["messages_out"], time.monotonic()
 
     def _give_up(self) -> None:
         self._control.finish(

@@ -19,6 +19,11 @@ KNOWN_KEYS = frozenset(
 OWN_ERROR_HANDLING = frozenset(
     {"retry", "drop", "drop_on", "reject", "reject_errored", "sync_response"}
 )
+# What these have read or written needs nothing more when they are closed: no offset to commit,
+# no archive to finish.
+CLOSE_EMPTY_INPUTS = frozenset({"generate", "http_server", "file", "stdin", "socket"})
+CLOSE_EMPTY_OUTPUTS = frozenset({"stdout", "file", "http_client"})
+PLAIN_CODECS = frozenset({"lines", "append", "all-bytes"})
 DEFAULT_ADDRESS = "127.0.0.1:4195"
 ARRIVED = "jobsite_in"
 DELIVERED = "jobsite_done"
@@ -51,6 +56,8 @@ class Pipeline:
     log_level: str
     drop_errored: bool
     retried: bool
+    # Once everything taken is written, the process may end without closing its two ends.
+    closes_empty: bool = False
 
 
 def config_of(document: Mapping[str, Json]) -> Document:
@@ -104,6 +111,19 @@ def divide(config: Mapping[str, Json], log_path: str) -> Pipeline:
         log_level=level,
         drop_errored=drop_errored,
         retried=retried,
+        closes_empty=retried and _closes_empty(config["input"], output),
+    )
+
+
+def _closes_empty(source: Json, sink: Json) -> bool:
+    if not (isinstance(source, Mapping) and isinstance(sink, Mapping)):
+        return False
+    file = sink.get("file")
+    codec = file.get("codec", "lines") if isinstance(file, Mapping) else "lines"
+    return (
+        not CLOSE_EMPTY_INPUTS.isdisjoint(source)
+        and not CLOSE_EMPTY_OUTPUTS.isdisjoint(sink)
+        and codec in PLAIN_CODECS
     )
 
 

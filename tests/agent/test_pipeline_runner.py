@@ -195,6 +195,24 @@ async def test_an_orderly_stop_loses_nothing_that_had_left_the_source(pipelines,
     assert any("after the signal" in line for line in report.lines["engine"])
 
 
+async def test_a_pipeline_that_trickles_stops_at_once_and_loses_nothing(pipelines, tmp_path):
+    config = {
+        "input": generate(interval="300ms"),
+        "output": {"file": {"path": f"{tmp_path}/out", "codec": "lines"}},
+    }
+    work, report = await pipelines.start(config)
+    await until(lambda: report.total("messages_ok") > 3)
+    began = asyncio.get_running_loop().time()
+    await work.stop(15)
+    # The engine alone takes four seconds to close such an input.
+    assert asyncio.get_running_loop().time() - began < 2
+    outcome = await work.wait()
+    assert (outcome.status, outcome.exit_code) == ("cancelled", 0)
+    ids = [record["id"] for record in lines_of(f"{tmp_path}/out")]
+    assert ids == list(range(1, len(ids) + 1))
+    assert report.total("messages_ok") == len(ids)
+
+
 async def test_a_second_signal_ends_it_at_once(pipelines):
     work, report = await pipelines.start({"input": generate("0", "50ms"), "output": {"drop": {}}})
     await until(lambda: report.total("messages_ok") > 0)

@@ -119,3 +119,24 @@ def test_a_whole_job_document_is_accepted_too():
     assert config_of(job) == {"input": INPUT, "logger": {"level": "WARN"}}
     assert config_of({"input": INPUT}) == {"input": INPUT}
     assert "config" not in KNOWN_KEYS
+
+
+@pytest.mark.parametrize(
+    ("config", "empty"),
+    [
+        ({}, True),
+        ({"output": {"file": {"path": "/x"}}}, True),
+        ({"output": {"file": {"path": "/x", "codec": "lines"}}}, True),
+        ({"output": {"http_client": {"url": "http://x"}}}, True),
+        ({"output": {"reject_errored": {"stdout": {}}}}, True),
+        # An archive is finished, offsets are committed, when these are closed.
+        ({"output": {"file": {"path": "/x", "codec": "gzip"}}}, False),
+        ({"output": {"aws_s3": {"bucket": "x"}}}, False),
+        ({"input": {"kafka": {"topics": ["x"]}}}, False),
+        # What a buffered or several outputs have taken is not known.
+        ({"output": {"drop": {}}}, False),
+        ({"output": {"broker": {"outputs": [{"stdout": {}}]}}}, False),
+    ],
+)
+def test_only_ends_that_have_nothing_to_close_may_be_left_open(config, empty):
+    assert cut(**config).closes_empty is empty

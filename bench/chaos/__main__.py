@@ -2,16 +2,21 @@
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.chaos import namespace
+
 
 def main():
     options = _arguments()
+    own_network = namespace.enter()
     folder = Path(options.data or tempfile.mkdtemp(prefix="jobsite-chaos-")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
     _set_up(folder)
     from bench.chaos.run import Options, keep_or_remove, run
@@ -27,6 +32,7 @@ def main():
                 per_second=options.rate,
                 bound=options.bound,
                 faketime=options.faketime,
+                own_network=own_network,
                 only=tuple(options.only or ()),
             )
         )
@@ -48,9 +54,19 @@ def _arguments():
     parser.add_argument("--only", action="append", help="kinds of faults that begin so")
     parser.add_argument("--data", help="an empty folder; without it a temporary one")
     parser.add_argument(
-        "--faketime", default=environment("FAKETIME_LIB", ""), help="libfaketime's .so"
+        "--faketime",
+        default=environment("FAKETIME_LIB", _packaged_faketime()),
+        help="libfaketime's .so; that of the package if it is there",
     )
     return parser.parse_args()
+
+
+def _packaged_faketime():
+    found = importlib.util.find_spec("libfaketime")
+    if found is None or found.origin is None:
+        return ""
+    library = Path(found.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
+    return str(library) if library.exists() else ""
 
 
 def _set_up(folder):
@@ -58,6 +74,8 @@ def _set_up(folder):
     for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"):
         os.environ.pop(name, None)
     os.environ.setdefault("SECRET_KEY", "only for chaos")
+    # Each agent reaches the webs by an address of its own.
+    os.environ["ALLOWED_HOSTS"] = "*"
     import django
 
     logging.disable(logging.INFO)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import time
@@ -13,9 +14,15 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from bench.chaos import namespace
+from bench.chaos.replay import replay
 from bench.chaos.schedule import OFFSETS
 
 RECOVERY = 60.0
+# Faults after which the process itself has another life.
+ENDING = (".kill", ".term", ".wipe", "postgres.restart")
+# All agents at once are one victim.
+HERD = "every agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +38,11 @@ class Span:
 class Faults:
     """Carries out faults; each chooses its victim among those that no other fault holds."""
 
-    def __init__(self, product, faketime=""):
+    def __init__(self, product, *, faketime="", own_network=False):
         self.product = product
         self.faketime = faketime
+        self.own_network = own_network
+        self.replayed = 0
         self.done = Counter()
         self.skipped = Counter()
         self.spans = []
@@ -46,8 +55,10 @@ class Faults:
         found = {}
         if not self.product.mounted:
             found["disk.full"] = "no tmpfs may be mounted here"
+        if not self.own_network:
+            found["net.lost"] = "there is no network namespace of our own (root and `ip`)"
         if not self.faketime:
-            found["clock.shift"] = "no library that shifts clocks was named (FAKETIME_LIB)"
+            found["clock.shift"] = "there is no libfaketime (FAKETIME_LIB)"
         return found
 
     async def run(self, schedule):
@@ -67,13 +78,15 @@ class Faults:
             self.skipped[fault.kind] += 1
             return
         self._held.add(name)
-        start = time.time()
+        start, life = time.time(), self._life(name)
         try:
             act = getattr(self, f"_{part}_{what}", None) or getattr(self, f"_{what}")
             if await act(name, fault) is False:
                 self.skipped[fault.kind] += 1
                 return
             self.done[fault.kind] += 1
+            if fault.kind.endswith(ENDING):
+                await self._ended(name, life)
             await self._recovered(name)
         finally:
             self._held.discard(name)
@@ -83,14 +96,28 @@ class Faults:
         part = fault.kind.partition(".")[0]
         if part == "disk":
             names = [folder.name for folder in self.product.mounted]
+        elif part == "herd":
+            names = [HERD]
         else:
             # The network, the clock and the disk are faults of an agent.
             names = self.product.named(part if part not in ("net", "clock") else "agent")
         free = sorted(set(names) - self._held)
         return free[int(fault.pick * len(free))] if free else None
 
+    def _life(self, name):
+        return None if name == HERD else self.product.children[name].pid
+
+    async def _ended(self, name, life):
+        """Wait until a process that was told to end has done so."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECOVERY):
+                while life is not None and self._life(name) == life:
+                    await asyncio.sleep(0.05)
+
     async def _recovered(self, name):
         """Wait until the process stands again, so that it is not hit while it is down."""
+        if name == HERD:
+            return
         child = self.product.children[name]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RECOVERY):
@@ -112,7 +139,7 @@ class Faults:
             return False
         family = [pid]
         with contextlib.suppress(psutil.Error):
-            if name.startswith("worker"):
+            if name.startswith(("worker", "postgres")):
                 family += [child.pid for child in psutil.Process(pid).children(recursive=True)]
         for member in family:
             with contextlib.suppress(ProcessLookupError):
@@ -175,6 +202,22 @@ class Faults:
             return False
         return True
 
+    async def _postgres_crowd(self, name, fault):
+        """Take every connection that it has to give, so that it turns everybody else away."""
+        held = []
+        try:
+            with contextlib.suppress(psycopg.Error):
+                while True:
+                    held.append(
+                        await psycopg.AsyncConnection.connect(
+                            self.product.database, connect_timeout=3
+                        )
+                    )
+            await asyncio.sleep(fault.lasts)
+        finally:
+            await asyncio.gather(*(line.close() for line in held), return_exceptions=True)
+        return bool(held)
+
     async def _valkey_wipe(self, name, fault):
         """Kill it and delete all that it wrote."""
         folder = Path(self.product.stack.store) / "valkey"
@@ -226,6 +269,41 @@ class Faults:
         """Cut in the middle of a frame or of its acknowledgement, whichever comes."""
         self.product.links[name].cut_after = fault.number % 2000
 
+    async def _net_lost(self, name, fault):
+        """Packets vanish; no byte is missing in the end, and nobody is told that the line is dead."""
+        host = self.product.links[name].host
+        namespace.drop_packets_to(host)
+        await asyncio.sleep(fault.lasts)
+        namespace.deliver_packets_to(host)
+
+    async def _net_replay(self, name, fault):
+        """Take the agent's place and say again, ten times in any order, what was committed."""
+        link = self.product.links[name]
+        if link.tape.hello is None:
+            return False
+        link.is_away = True
+        link.reset()
+        folder = self.product.plan.data / "agents" / name
+        said = await replay(link.tape, folder, self.product.ports, random.Random(fault.number))
+        link.heal()
+        self.replayed += said
+        return bool(said)
+
+    # --- every agent at once -----------------------------------------------------------------------------
+
+    async def _herd_reset(self, name, fault):
+        for link in self.product.links.values():
+            link.reset()
+
+    async def _herd_down(self, name, fault):
+        """Nobody gets through; then all come back at the same time."""
+        for link in self.product.links.values():
+            link.is_away = True
+            link.reset()
+        await asyncio.sleep(fault.lasts)
+        for link in self.product.links.values():
+            link.is_away = False
+
     async def _healed_later(self, name, fault):
         await asyncio.sleep(fault.lasts)
         self.product.links[name].heal()
@@ -245,16 +323,16 @@ class Faults:
         environment.update(
             LD_PRELOAD=self.faketime, FAKETIME=f"{offset:+d}s", FAKETIME_DONT_FAKE_MONOTONIC="1"
         )
+        life = self._life(name)
         self.product.signal(name, signal.SIGKILL)
-        await self._recovered_from(name, fault.lasts)
+        await self._ended(name, life)
+        await self._recovered(name)
+        await asyncio.sleep(fault.lasts)
         for variable in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
             environment.pop(variable)
+        life = self._life(name)
         self.product.signal(name, signal.SIGKILL)
-
-    async def _recovered_from(self, name, lasts):
-        await asyncio.sleep(1.0)
-        await self._recovered(name)
-        await asyncio.sleep(lasts)
+        await self._ended(name, life)
 
     async def heal(self):
         """End whatever may still be wrong, and wait until every process stands."""

@@ -15,6 +15,8 @@ from jobsite.management.commands import up
 # Here dying often is no sign of a broken product, so nothing is ever given up.
 UNTIRING = Timing(first_wait=0.3, longest_wait=1.0, deaths=1 << 30, ready_within=180.0)
 AGENT_DISK = "6m"
+# How many lines `jobsite.children.Child` keeps of a process.
+KEPT_LINES = 200
 
 
 class ChaosProduct(up.Product):
@@ -117,7 +119,7 @@ class ChaosProduct(up.Product):
             worker = (*celery, "worker", "-c", "2", "-l", "info", "--without-mingle", "-n", name)
             schedule = str(self.plan.data / f"beat-schedule-{number}")
             beat = (*celery, "beat", "-l", "info", "-s", schedule, "--pidfile=")
-            ready = up._says("ready.", at_latest=60.0)
+            ready = _said("ready.")
             procs += [
                 self._python(
                     f"worker-{number}", *worker, ready=ready, orphan_signal=signal.SIGKILL
@@ -126,7 +128,8 @@ class ChaosProduct(up.Product):
             ]
         await self.supervisor.start(*procs)
         for k in range(self.plan.agents):
-            self.links[up._agent_name(k)] = link = Link(self.ports)
+            # An address of its own, so that packets to it alone can be made to vanish.
+            self.links[up._agent_name(k)] = link = Link(self.ports, f"127.0.1.{k + 1}")
             await link.open()
         for first in range(0, self.plan.agents, 10):
             last = min(first + 10, self.plan.agents)
@@ -136,11 +139,12 @@ class ChaosProduct(up.Product):
         proc = super()._agent(k)
         argv = list(proc.argv)
         server = argv.index("--server") + 1
-        argv[server] = f"http://127.0.0.1:{self.links[proc.name].port}"
+        link = self.links[proc.name]
+        argv[server] = f"http://{link.host}:{link.port}"
         environment = self.environments[proc.name] = dict(proc.env)
         if k < self._disks:
             self._mount(self.plan.data / "agents" / proc.name)
-        return replace(proc, argv=tuple(argv), env=environment)
+        return replace(proc, argv=tuple(argv), env=environment, ready=_said("connected"))
 
     def _mount(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +158,14 @@ class _Log(up.Printer):
 
     def __init__(self, path):
         super().__init__(path.open("a", buffering=1))
+
+
+def _said(words):
+    """Ready once its present life has said so, however long that takes.
+
+    Only the last lines are kept: a process that has said that many stands.
+    """
+    return lambda lines: len(lines) >= KEPT_LINES or any(words in line for line in lines)
 
 
 async def _answers(port):

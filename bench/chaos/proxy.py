@@ -5,6 +5,8 @@ import contextlib
 import socket
 import struct
 
+from bench.chaos.replay import Listener, Tape
+
 CHUNK = 1 << 16
 
 
@@ -15,8 +17,10 @@ class Link:
     that neither side hears of it.
     """
 
-    def __init__(self, ports):
+    def __init__(self, ports, host="127.0.0.1"):
         self.ports = ports
+        self.host = host
+        self.tape = Tape()
         self.port = 0
         self.is_away = False
         self.silent = set()
@@ -29,7 +33,7 @@ class Link:
 
     async def open(self):
         """Listen on a port of its own."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, self.host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self):
@@ -96,6 +100,7 @@ class Link:
         return None
 
     async def _pump(self, way, reader, writer):
+        listener = Listener(self.tape) if way == "up" else None
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 if self.latency:
@@ -111,6 +116,8 @@ class Link:
                         await writer.drain()
                         self.reset()
                         return
+                if listener is not None:
+                    listener.feed(data)
                 writer.write(data)
                 await writer.drain()
 

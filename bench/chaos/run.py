@@ -16,7 +16,7 @@ from bench.chaos.faults import Faults
 from bench.chaos.oracle import gather
 from bench.chaos.product import ChaosProduct
 from bench.chaos.schedule import KINDS, make_schedule
-from bench.chaos.stalls import longest_decision
+from bench.chaos.stalls import Stall, long_waits
 from tests.product import free_port
 
 UNFINISHED = """
@@ -42,6 +42,7 @@ class Options:
     per_second: float = 0.7
     bound: float = 120.0
     faketime: str = ""
+    own_network: bool = False
     only: tuple[str, ...] = ()
 
 
@@ -59,7 +60,9 @@ class Report:
     answers: Counter = field(default_factory=Counter)
     unexpected: list = field(default_factory=list)
     found: dict = field(default_factory=dict)
-    stall: tuple = (0.0, "")
+    stalls: list = field(default_factory=lambda: [Stall(0.0)])
+    replayed: int = 0
+    started_in: float = 0.0
     settled_after: float = 0.0
     is_settled: bool = False
 
@@ -72,11 +75,6 @@ class Report:
         """Say whether nothing was found."""
         return self.is_settled and not any(map(self.count, CHECKS)) and not self.unexpected
 
-    @property
-    def stall_text(self):
-        """Say how long the longest wait was, and which."""
-        return f"{self.stall[0]:.2f} s {self.stall[1]}"
-
     def text(self):
         """Return the report as a person reads it."""
         total = sum(self.faults.values())
@@ -87,15 +85,20 @@ class Report:
         )
         lines = [
             headline,
-            f"longest wait for a decision beyond pauses and outages: {self.stall_text}",
+            f"longest wait for a decision beyond pauses and outages: {self.stalls[0]}",
             f"all settled {self.settled_after:.1f} s after the last fault"
             if self.is_settled
             else "NOT ALL SETTLED within the bound",
-            f"seed {self.options.seed}, {self.options.seconds:g} s, {self.options.agents} agents",
+            (
+                f"seed {self.options.seed}, {self.options.seconds:g} s, {self.options.agents} agents, "
+                f"{self.executions / self.options.seconds:.1f} executions a second, "
+                f"{self.replayed} frames said again, started in {self.started_in:.1f} s"
+            ),
             "faults: " + ", ".join(f"{kind} {n}" for kind, n in sorted(self.faults.items())),
             "ends: " + ", ".join(f"{state} {n}" for state, n in sorted(self.ends.items())),
             "answers: " + ", ".join(f"{code} {n}" for code, n in self.answers.most_common()),
         ]
+        lines += [f"another long wait: {stall}" for stall in self.stalls[1:20]]
         lines += [f"not tried: {kind}: {why}" for kind, why in sorted(self.impossible.items())]
         lines += [f"unexpected answer: {text}" for text in self.unexpected[:10]]
         for group in self.found.values():
@@ -111,16 +114,17 @@ async def run(options):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     product = ChaosProduct(options.data / "var", port=free_port(), agents=options.agents, disks=2)
+    began = time.monotonic()
     try:
         await product.start()
-        return await _under_faults(product, options, folder)
+        return await _under_faults(product, options, folder, time.monotonic() - began)
     finally:
         await product.stop()
 
 
-async def _under_faults(product, options, folder):
-    report = Report(options)
-    faults = Faults(product, options.faketime)
+async def _under_faults(product, options, folder, started_in):
+    report = Report(options, started_in=started_in)
+    faults = Faults(product, faketime=options.faketime, own_network=options.own_network)
     report.impossible = faults.impossible
     without = set(faults.impossible)
     if options.only:
@@ -140,6 +144,7 @@ async def _under_faults(product, options, folder):
     report.settled_after = time.monotonic() - healed
     await driver.close()
     report.faults, report.skipped = faults.done, sum(faults.skipped.values())
+    report.replayed = faults.replayed
     report.answers, report.unexpected = driver.answers, driver.unexpected
     evidence = gather(folder, product.plan.data / "agents", driver.accepted)
     await asyncio.to_thread(_judge, product.database, evidence, faults.spans, report)
@@ -176,7 +181,7 @@ def _judge(database, evidence, spans, report):
                 "SELECT observed_state, count(*) FROM rollouts_execution GROUP BY 1"
             ).fetchall()
         )
-        report.stall = longest_decision(cursor, spans)
+        report.stalls = long_waits(cursor, spans)
 
 
 def keep_or_remove(report, folder):

@@ -1,0 +1,51 @@
+"""The chaos harness itself: what it hears, what it blames, and what its seed decides."""
+
+import json
+import os
+import struct
+
+from bench.chaos.faults import Span
+from bench.chaos.replay import Listener, Tape
+from bench.chaos.schedule import KINDS, make_schedule
+from bench.chaos.stalls import _merged, _nobody_stands
+
+
+def masked(value):
+    """A text frame of a websocket, as a client sends it."""
+    text = json.dumps(value).encode()
+    mask = os.urandom(4)
+    size = len(text)
+    head = bytes([size | 128]) if size < 126 else b"\xfe" + struct.pack(">H", size)
+    return b"\x81" + head + mask + bytes(c ^ mask[k % 4] for k, c in enumerate(text))
+
+
+def test_the_proxy_hears_every_frame_however_the_bytes_are_cut():
+    frames = [{"type": "hello", "node_id": "n"}, {"type": "ack", "seq": 1}]
+    frames += [{"type": "log", "seq": 2, "lines": ["x" * 300]}, {"type": "heartbeat", "seq": 0}]
+    stream = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n" + b"".join(map(masked, frames))
+    for size in (1, 7, 64, len(stream)):
+        tape = Tape()
+        listener = Listener(tape)
+        for begin in range(0, len(stream), size):
+            listener.feed(stream[begin : begin + size])
+        assert tape.hello == frames[0]
+        assert [json.loads(text)["seq"] for text in tape.up_to(9)] == [1, 2]
+        assert len(tape.up_to(1)) == 1
+
+
+def test_the_schedule_is_the_seeds_and_has_every_kind_once_at_first():
+    schedule = make_schedule(3, 100, 2.0)
+    assert schedule == make_schedule(3, 100, 2.0) != make_schedule(4, 100, 2.0)
+    assert {fault.kind for fault in schedule[: len(KINDS)]} == set(KINDS)
+
+
+def test_only_the_time_in_which_every_decider_is_dead_is_the_faults_own():
+    spans = [
+        Span(kind="web.kill", name="web-1", start=0, end=5),
+        Span(kind="web.term", name="web-2", start=2, end=8),
+        Span(kind="worker.kill", name="worker-1", start=1, end=6),
+        Span(kind="worker.kill", name="worker-2", start=3, end=4),
+        Span(kind="worker.child", name="worker-2", start=0, end=9),
+    ]
+    assert _merged(_nobody_stands(spans)) == [[3, 4]]
+    assert _nobody_stands(spans[:3]) == []

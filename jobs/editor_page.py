@@ -50,6 +50,20 @@ class EditorView:
     draft: Draft | None = None
     examples: tuple[tuple[str, str], ...] = ()
     example: str = ""
+    # What submits the saved file by REST, for those who automate.
+    command: str = ""
+
+
+def command_of(here: str, name: str, base: str) -> str:
+    """Return the command that submits the editor's text, once it is saved as a file, by REST.
+
+    `base` is the version that was edited: the server refuses when another one came in between.
+    """
+    guard = f" -H 'If-Match: \"{base}\"'" if base else ""
+    return (
+        f'curl -sS -X PUT -H "Authorization: Bearer $TOKEN"{guard} '
+        f'-H "Content-Type: application/yaml" --data-binary @{name}.yaml {here}api/v1/jobs'
+    )
 
 
 def draft_of(user: Person, job_id: UUID | None) -> Draft | None:

@@ -324,6 +324,9 @@ def _view(
         draft=editor_page.draft_of(request.user, job.pk if job else None),
         examples=tuple((key, title) for key, (_, title) in EXAMPLES.items()),
         example=example,
+        command=editor_page.command_of(
+            request.build_absolute_uri("/"), job.name if job else "job", entry.base if job else ""
+        ),
     )
 
 

@@ -1,5 +1,8 @@
 """The editor: it shows the plan before anything starts, submits, and never loses a text."""
 
+import re
+from html import unescape
+
 import pytest
 from django.test import Client
 
@@ -216,6 +219,30 @@ def test_the_text_can_be_saved_as_a_file_whatever_it_is(page_as, nodes, job):
 
 
 # --- Who may ---------------------------------------------------------------------------------------
+
+
+def test_the_same_can_be_done_by_a_command_that_can_be_copied(page_as, nodes, job):
+    new = unescape(html(page_as("otto").get(NEW)))
+    assert "--data-binary @job.yaml http://testserver/api/v1/jobs" in new
+    assert "If-Match" not in new
+    edit = unescape(html(page_as("otto").get(EDIT)))
+    command = re.search(r"<code>(curl [^<]*)</code>", edit)[1]
+    assert f"-H 'If-Match: \"{base_of(job)}\"'" in command
+    assert f'data-copy="{command}"' in edit
+
+
+def test_the_commands_guard_is_the_one_that_rest_keeps(nodes, job, rest_as):
+    def put(base):
+        return rest_as("otto").put(
+            "/api/v1/jobs",
+            pipeline(mark="v2"),
+            content_type="application/yaml",
+            headers={"If-Match": f'"{base}"'},
+        )
+
+    assert put(f"{job.pk}.7").status_code in (409, 412)
+    assert JobVersion.objects.filter(job=job).count() == 1
+    assert put(base_of(job)).status_code == 200
 
 
 def test_a_viewer_may_not_edit_plan_or_start(page_as, nodes, job):

@@ -128,7 +128,9 @@ def make_rollout(strategy="rolling", waves=3, **block):
     from jobs.services import Submission, submit_job
     from rollouts.services import reconcile_job
 
-    spec = pipeline(strategy=strategy, max_failed_nodes_percent=100, **block)
+    spec = pipeline(
+        strategy=strategy, max_failed_nodes=10**9, max_failed_nodes_percent=100, **block
+    )
     job = submit_job(Actor(name="bench"), Submission(spec=spec)).job
     for number in range(1, waves + 1):
         reconcile_job(job.pk)
@@ -165,5 +167,5 @@ def make_rollout(strategy="rolling", waves=3, **block):
         [job.pk],
     )
     reconcile_job(job.pk)
-    sql("VACUUM ANALYZE rollouts_execution, rollouts_rollouttarget, rollouts_healthwindow")
+    sql("VACUUM ANALYZE rollouts_execution, rollouts_rollouttarget, rollouts_healthwindow, jobs_event")
     return job, job.rollouts.select_related("version").get()

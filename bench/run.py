@@ -19,7 +19,9 @@ ROWS = {
     "13": "agents_bench.py",
     "14": "recovery_bench.py",
     "15": "recovery_bench.py",
+    "16": "pages_bench.py",
     "17": "decision_bench.py",
+    "17p": "pages_bench.py",
     "18": "live_bench.py",
     "19": "live_bench.py",
 }

@@ -45,16 +45,20 @@ class Listener:
         self._tape = tape
         self._bytes = bytearray()
         self._is_open = False
+        self._is_deaf = False
 
     def feed(self, data):
-        """Take the next bytes; a stream that is no websocket is heard no more."""
+        """Take the next bytes; a stream that is no websocket is not heard."""
+        if self._is_deaf:
+            return
         self._bytes += data
         if not self._is_open:
-            _, end, rest = self._bytes.partition(b"\r\n\r\n")
+            head, end, rest = self._bytes.partition(b"\r\n\r\n")
             if not end:
                 return
             self._is_open, self._bytes = True, rest
-        while (text := self._next()) is not None:
+            self._is_deaf = b"upgrade: websocket" not in head.lower()
+        while not self._is_deaf and (text := self._next()) is not None:
             if text:
                 self._tape.take(text)
 

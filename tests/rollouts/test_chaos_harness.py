@@ -33,6 +33,14 @@ def test_the_proxy_hears_every_frame_however_the_bytes_are_cut():
         assert len(tape.up_to(1)) == 1
 
 
+def test_the_body_of_a_plain_request_is_no_frame():
+    tape = Tape()
+    listener = Listener(tape)
+    listener.feed(b"POST /agent/v1/enroll HTTP/1.1\r\nHost: x\r\n\r\n")
+    listener.feed(b"\x81\x82aaaa\xff\x00" + b"1" * 200)
+    assert (tape.hello, tape.up_to(9)) == (None, [])
+
+
 def test_the_schedule_is_the_seeds_and_has_every_kind_once_at_first():
     schedule = make_schedule(3, 100, 2.0)
     assert schedule == make_schedule(3, 100, 2.0) != make_schedule(4, 100, 2.0)

@@ -18,6 +18,8 @@ from redis.exceptions import RedisError
 BELLS_KEPT = 1000
 # A doorbell that does not sound is made good by a sweep or a poll, so these cost only latency.
 UNHEARD = (OperationalError, RedisError, OSError)
+# Up to so many rows are announced whether anybody listens or not.
+FEW = 20
 
 
 def group_name(noun: str, pk: object) -> str:
@@ -71,12 +73,24 @@ def _send_groups(bells: Mapping[tuple[str, Any], int]) -> None:
     """
     layer: Any = get_channel_layer()
     config: Any = settings.CHANNEL_LAYERS["default"]["CONFIG"]
+    prefix = f"{config['prefix']}__group__"
     with contextlib.suppress(*UNHEARD), _wire().pipeline(transaction=False) as pipeline:
+        heard = _groups_heard(prefix) if len(bells) > FEW else None
         for (noun, pk), revision in bells.items():
-            message = {"type": "announce", "noun": noun, "pk": str(pk), "revision": revision}
-            group = f"{config['prefix']}__group__{group_name(noun, pk)}"
-            pipeline.publish(group, layer.serialize(message))
+            group = f"{prefix}{group_name(noun, pk)}"
+            if heard is None or group in heard:
+                message = {"type": "announce", "noun": noun, "pk": str(pk), "revision": revision}
+                pipeline.publish(group, layer.serialize(message))
         pipeline.execute()
+
+
+def _groups_heard(prefix: str) -> set[str]:
+    """Return the groups that anybody listens to: most rows of a batch are on no page.
+
+    Whoever joins a group after this was asked renders what is committed already.
+    """
+    names: Any = _wire().pubsub_channels(f"{prefix}*")
+    return {name.decode() for name in names}
 
 
 @lru_cache(maxsize=1)

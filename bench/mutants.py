@@ -69,17 +69,17 @@ MUTANTS = (
         name="M5",
         what="a report that was seen before is applied again",
         file="rollouts/ingest.py",
-        old="if node is None or (seq and seq <= node.last_edge_seq_num):",
-        new="if node is None:",
+        old="if sender is None or (seq and seq <= sender.last_seq):",
+        new="if sender is None:",
         tests="tests/rollouts/test_ingest.py",
     ),
     Mutant(
         name="M6",
         what="a stable execution that fails forgets that it was stable",
         file="rollouts/observation.py",
-        old="        finished_at=now if to in TERMINAL else None,\n    )",
-        new="        finished_at=now if to in TERMINAL else None,\n"
-        "        stable_at=None if to is ObservedState.FAILED else facts.stable_at,\n    )",
+        old='        "finished_at": now if to in TERMINAL else None,\n    }',
+        new='        "finished_at": now if to in TERMINAL else None,\n'
+        '        "stable_at": None if to is ObservedState.FAILED else facts.stable_at,\n    }',
         tests="tests/core/test_observation.py",
         options=PURE,
     ),

@@ -16,7 +16,7 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.urls import path  # noqa: E402 - likewise
 
 from live.consumers import LiveConsumer  # noqa: E402 - likewise
-from rollouts.gateway import agent_socket, lifespan  # noqa: E402 - likewise
+from rollouts.sockets import agent_socket, lifespan  # noqa: E402 - likewise
 
 browser_sockets = AllowedHostsOriginValidator(
     AuthMiddlewareStack(URLRouter([path("ws/live/<slug:noun>/<str:pk>/", LiveConsumer.as_asgi())]))

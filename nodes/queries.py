@@ -15,14 +15,11 @@ from nodes.selector import Requirement, Selector, SelectorError, parse_label_fil
 from nodes.states import ConnectionState, EnrolmentState
 
 
-def get_node_for_session(node_id: UUID) -> Node | None:
-    """Return the node that asks for a session, None if there is none (or it was deleted)."""
-    return (
-        Node.objects.exclude(connection_state=ConnectionState.DELETED)
-        .only("id", "public_key", "enrolment_state")
-        .filter(pk=node_id)
-        .first()
-    )
+def find_nodes_for_sessions(node_ids: Collection[UUID]) -> dict[UUID, tuple[str, str]]:
+    """Return public key and enrolment state of nodes that ask for a session, without deleted ones."""
+    found = Node.objects.exclude(connection_state=ConnectionState.DELETED)
+    rows = found.filter(pk__in=node_ids).values_list("pk", "public_key", "enrolment_state")
+    return {pk: (key, state) for pk, key, state in rows}
 
 
 # --- For people: only what they may see (law 10) -------------------------------------------------

@@ -1,7 +1,6 @@
 """Every change of a node's three states and of its labels, each with its event (law 4)."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,9 +13,16 @@ from django.utils import timezone
 from access.problems import Refused
 from access.services import SYSTEM, Actor, record_audit
 from live.push import announce
-from nodes.enrolment import check_labels, enrol_node, issue_enrolment_token, usable_labels
-from nodes.facts import changes_in_words, lasting
+from nodes.enrolment import check_labels, enrol_node, issue_enrolment_token
 from nodes.models import IngestClock, Node, NodeEvent
+from nodes.sessions import (
+    Arrival,
+    Greeting,
+    connect_node,
+    connect_nodes,
+    record_all_facts,
+    record_facts,
+)
 from nodes.states import (
     ENROLMENT_TRANSITIONS,
     ConnectionState,
@@ -30,12 +36,14 @@ __all__ = [
     "accept_node",
     "change_node_labels",
     "connect_node",
+    "connect_nodes",
     "cordon_nodes",
     "delete_node",
     "drain_node",
     "enrol_node",
     "issue_enrolment_token",
     "mark_silent_nodes",
+    "record_all_facts",
     "record_facts",
     "reject_node",
     "revoke_node",
@@ -51,30 +59,6 @@ GAPS_SINCE = """
         interval '0') FROM nodes_ingestgap g
      WHERE g.ended_at > {since} AND g.started_at < %(now)s)
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Greeting:
-    """What an agent says of its machine when its session opens, checked by the caller."""
-
-    hostname: str = ""
-    os: str = ""
-    arch: str = ""
-    agent_version: str = ""
-    labels: Mapping[str, str] | None = None
-    capabilities: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """What the server knew when a session opened; `away_since` is None if it was connected."""
-
-    node_id: UUID
-    namespace: str
-    name: str
-    last_up_seq: int
-    away_since: datetime | None
-    was_lost: bool
 
 
 # --- Enrolment -----------------------------------------------------------------------------------
@@ -227,77 +211,7 @@ def _in_flight(node: Node) -> bool:
     return left.exists()
 
 
-# --- Sessions and silence ------------------------------------------------------------------------
-
-
-@transaction.atomic
-def connect_node(node_id: UUID, greeting: Greeting, now: datetime | None = None) -> Arrival:
-    """Record that a node's session opened. Raises Refused: not_found, forbidden.
-
-    Anything that can move work sets changed_at: it came back, its labels or capabilities differ.
-    """
-    now = now or timezone.now()
-    node = _lock(node_id)
-    if node.enrolment_state != EnrolmentState.ACCEPTED:
-        raise Refused("forbidden", f"The node is {node.enrolment_state}.")
-    old = ConnectionState(node.connection_state)
-    away_since = None if old is ConnectionState.CONNECTED else node.disconnected_since
-    arrival = Arrival(
-        node_id=node.id,
-        namespace=node.namespace_id,
-        name=node.name,
-        last_up_seq=node.last_edge_seq_num,
-        away_since=away_since,
-        was_lost=old is ConnectionState.LOST,
-    )
-    changed = _take_facts(node, greeting)
-    if old is not ConnectionState.CONNECTED:
-        node.connection_state = ConnectionState.CONNECTED
-        node.connected_since, node.disconnected_since = now, None
-        changed |= {"connection_state", "connected_since", "disconnected_since"}
-        _store(node, now, "node.connected", f"connected, was {old}", *changed)
-    elif changed:
-        moves = bool(changed & {"labels", "capabilities"})
-        said = changes_in_words(changed, {}, {})
-        _store(node, now, "node.changed", said, *changed, moves=moves)
-    return arrival
-
-
-@transaction.atomic
-def record_facts(
-    node_id: UUID, greeting: Greeting, facts: Mapping[str, Any] | None, now: datetime
-) -> None:
-    """Take in what an agent says of its machine during a session; one event if it will last."""
-    node = _lock(node_id)
-    changed = _take_facts(node, greeting)
-    old, new = node.facts, dict(facts) if facts else node.facts
-    if lasting(old) != lasting(new):
-        changed.add("facts")
-    node.facts = new
-    if changed:
-        moves = bool(changed & {"labels", "capabilities"})
-        said = changes_in_words(changed, old, new)
-        _store(node, now, "node.changed", said, *{*changed, "facts"}, moves=moves)
-    elif old != new:
-        node.save(update_fields=["facts"])
-
-
-def _take_facts(node: Node, greeting: Greeting) -> set[str]:
-    new: dict[str, Any] = {
-        "hostname": greeting.hostname[:253] or node.hostname,
-        "os": greeting.os[:32] or node.os,
-        "arch": greeting.arch[:32] or node.arch,
-        "agent_version": greeting.agent_version[:32] or node.agent_version,
-    }
-    if greeting.labels is not None:
-        new["reported_labels"] = usable_labels(greeting.labels)
-        new["labels"] = {**new["reported_labels"], **node.operator_labels}
-    if greeting.capabilities is not None:
-        new["capabilities"] = dict(greeting.capabilities)
-    changed = {name for name, value in new.items() if getattr(node, name) != value}
-    for name in changed:
-        setattr(node, name, new[name])
-    return changed
+# --- Silence -------------------------------------------------------------------------------------
 
 
 def mark_silent_nodes(now: datetime | None = None) -> int:

@@ -1,9 +1,9 @@
 """What a clock that runs out, or silence, does to one execution."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
-from rollouts.observation import UP, Change, Facts, Rules, fail, weigh_one
+from rollouts.facts import Facts, but
+from rollouts.observation import UP, Change, Rules, fail, weigh_one
 from rollouts.states import TERMINAL, ObservedState
 
 # Of a run of missing windows the first two are forgiven (domain.md C07).
@@ -27,12 +27,12 @@ def apply_deadline(
         return None
     if facts.observed_state == ObservedState.STOPPING:
         # It may still be there: what ends is the patience of the one that waits for it.
-        return Change(facts=replace(facts, deadline_at=None, deadline_cap_at=None))
+        return Change(facts=but(facts, deadline_at=None, deadline_cap_at=None))
     if facts.validating_at is None:
         reason = f"still {facts.observed_state} when its time to start was over"
     else:
         reason = "not stable within its deadline"
-    told = replace(facts, details={**facts.details, "capped": True}) if capped else facts
+    told = but(facts, details={**facts.details, "capped": True}) if capped else facts
     return fail(told, now, "health_deadline_exceeded", reason)
 
 
@@ -55,7 +55,7 @@ def apply_silence(facts: Facts, rules: Rules, missed: int, now: datetime) -> Cha
     known = int(facts.details.get("silent_windows") or 0)
     if missed <= known:
         return None
-    told = replace(facts, details={**facts.details, "silent_windows": missed})
+    told = but(facts, details={**facts.details, "silent_windows": missed})
     change = Change(facts=told)
     for _ in range(min(missed - known, rules.policy.failure_threshold)):
         change = weigh_one(told, rules, healthy=False, reason="no_report", now=now)

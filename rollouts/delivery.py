@@ -14,7 +14,7 @@ from jobs.spec import JobSpec
 from nodes.keys import ControlKey, control_key
 from rollouts.models import Execution
 from rollouts.observation import Rules
-from rollouts.sets import change, fetch
+from rollouts.sets import as_array, change, fetch
 from rollouts.states import DesiredState
 from rollouts.terms import terms_of
 
@@ -25,7 +25,9 @@ BATCH = 500
 _GONE = ["completed", "failed", "stopped", "lost"]
 _ENDED = ["completed", "failed", "stopped"]
 _RULES_KEPT = 4096
-_rules: dict[tuple[int, str], Rules] = {}
+# What decides how an execution is judged: its version, its rollout's strategy, its job's type.
+RulesKey = tuple[int, str, str]
+_rules: dict[RulesKey, Rules] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def undelivered(
     found = fetch(
         "SELECT id, desired_seq FROM rollouts_execution WHERE node_id = ANY(%s::uuid[]) "
         "AND delivered_seq < desired_seq AND desired_state <> 'pending' ORDER BY id LIMIT %s",
-        [list(node_ids), BATCH + len(skip)],
+        [as_array(node_id.hex for node_id in node_ids), BATCH + len(skip)],
     )
     wanted = [pk for pk, seq in found if (pk, seq) not in skip][:BATCH]
     if not wanted:
@@ -58,36 +60,58 @@ def undelivered(
     return [_order(row, key, now) for row in rows.order_by("pk")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What a node says it has, as the desired_seq of each execution, and since when it was away."""
+
+    known: Mapping[str, int]
+    away_since: datetime | None = None
+
+
 def meet_node(
     node_id: UUID, known: Mapping[str, int], away_since: datetime | None, now: datetime
 ) -> list[Frame]:
-    """Compare what a node says it has with what it should have (domain.md 4.5).
+    """Compare what one node says it has with what it should have: see meet_nodes."""
+    return meet_nodes({node_id: Inventory(known=known, away_since=away_since)}, now)[node_id]
 
-    `known` is the desired_seq of each execution that it has. What it confirmed once and lacks now
-    is told again; what is not an execution of this node is to be given up: the frames returned.
-    Clocks that stood still while it was away go on (domain.md 1.8).
+
+def meet_nodes(said: Mapping[UUID, Inventory], now: datetime) -> dict[UUID, list[Frame]]:
+    """Compare what nodes say they have with what they should have (domain.md 4.5).
+
+    What a node confirmed once and lacks now is told again; what is not an execution of this node
+    is to be given up: the frames returned. Clocks that stood still while it was away go on
+    (domain.md 1.8). At most three statements for all of them.
     """
+    named = [pk for inventory in said.values() for pk in inventory.known]
     rows = fetch(
-        "SELECT id, desired_seq, delivered_seq, observed_state = ANY(%s), deadline_at IS NULL "
-        "FROM rollouts_execution WHERE node_id = %s "
+        "SELECT node_id, id, desired_seq, delivered_seq, observed_state = ANY(%s), "
+        "deadline_at IS NULL FROM rollouts_execution WHERE node_id = ANY(%s::uuid[]) "
         "AND (NOT observed_state = ANY(%s) OR desired_state = 'running' OR id = ANY(%s::uuid[]))",
-        [_ENDED, node_id, _GONE, list(known)],
+        [_ENDED, as_array(pk.hex for pk in said), _GONE, as_array(named)],
     )
     missing = [
         pk
-        for pk, seq, delivered, ended, _ in rows
-        if not ended and delivered > 0 and known.get(str(pk), 0) < seq
+        for node_id, pk, seq, delivered, ended, _ in rows
+        if not ended and delivered > 0 and said[node_id].known.get(str(pk), 0) < seq
     ]
     if missing:
         _forget_delivery(missing)
-    if away_since is not None and any(not resting for *_, resting in rows):
-        _resume_clocks(node_id, away_since, now)
-    ours = {str(pk) for pk, *_ in rows}
-    return [
-        Desired(execution_id=pk, desired_state=DesiredState.STOPPED, desired_seq=seq + 1)
-        for pk, seq in sorted(known.items())
-        if pk not in ours
-    ]
+    back = {
+        node_id: since
+        for node_id, *_, resting in rows
+        if not resting and (since := said[node_id].away_since) is not None
+    }
+    if back:
+        _resume_clocks(back, now)
+    ours = {(node_id, str(pk)) for node_id, pk, *_ in rows}
+    return {
+        node_id: [
+            Desired(execution_id=pk, desired_state=DesiredState.STOPPED, desired_seq=seq + 1)
+            for pk, seq in sorted(inventory.known.items())
+            if (node_id, pk) not in ours
+        ]
+        for node_id, inventory in said.items()
+    }
 
 
 def _forget_delivery(execution_ids: list[UUID]) -> None:
@@ -102,51 +126,49 @@ def _forget_delivery(execution_ids: list[UUID]) -> None:
     )
 
 
-def _resume_clocks(node_id: UUID, away_since: datetime, now: datetime) -> None:
-    """Move running clocks by the time away, at most to their cap."""
+def _resume_clocks(away_since: Mapping[UUID, datetime], now: datetime) -> None:
+    """Move running clocks by the time their node was away, at most to their cap."""
     change(
         """
         UPDATE rollouts_execution e SET deadline_at = least(
-            e.deadline_at + (%s - greatest(%s, coalesce(e.validating_at, e.released_at))),
+            e.deadline_at + (%s - greatest(held.since, coalesce(e.validating_at, e.released_at))),
             coalesce(e.deadline_cap_at, 'infinity'))
-        FROM (SELECT id FROM rollouts_execution WHERE node_id = %s AND deadline_at IS NOT NULL
-              ORDER BY id FOR NO KEY UPDATE) held
+        FROM (SELECT x.id, u.since
+              FROM unnest(%s::uuid[], %s::timestamptz[]) AS u(node_id, since)
+              JOIN rollouts_execution x ON x.node_id = u.node_id AND x.deadline_at IS NOT NULL
+              ORDER BY x.id FOR NO KEY UPDATE OF x) held
         WHERE e.id = held.id
         """,
-        [now, away_since, node_id],
+        [now, as_array(pk.hex for pk in away_since), as_array(away_since.values())],
     )
 
 
 def rules_of(execution: Execution) -> Rules:
-    """Return how an execution is judged, from its version and its rollout's strategy.
+    """Return how an execution is judged, from its version and its rollout's strategy."""
+    strategy = execution.rollout.strategy if execution.rollout else ""
+    key = (execution.version_id, strategy, execution.job.job_type)
+    return load_rules({key})[key]
+
+
+def load_rules(keys: Collection[RulesKey]) -> Mapping[RulesKey, Rules]:
+    """Return rules by key; those that this process has not met are read in one query for all.
 
     A version never changes, so what was read of it is kept in the process.
     """
-    key = _rules_key(execution)
-    if key not in _rules:
-        load_rules([execution])
-    return _rules[key]
-
-
-def load_rules(executions: Iterable[Execution]) -> None:
-    """Read the rules of executions that this process has not met, in one query for all."""
-    unknown = {key: row for row in executions if (key := _rules_key(row)) not in _rules}
-    if not unknown:
-        return
-    if len(_rules) + len(unknown) > _RULES_KEPT:
-        _rules.clear()
-    versions = JobVersion.objects.in_bulk({version_id for version_id, _ in unknown})
-    for (version_id, strategy), row in unknown.items():
-        terms = terms_of(versions[version_id], strategy or None)
-        _rules[version_id, strategy] = Rules(
-            has_windows=row.job.job_type == "pipeline",
-            validates=terms.validates,
-            policy=terms.health,
-        )
-
-
-def _rules_key(execution: Execution) -> tuple[int, str]:
-    return execution.version_id, execution.rollout.strategy if execution.rollout else ""
+    unknown = {key for key in keys if key not in _rules}
+    if unknown:
+        if len(_rules) + len(unknown) > _RULES_KEPT:
+            _rules.clear()
+            unknown = set(keys)
+        versions = JobVersion.objects.in_bulk({version_id for version_id, *_ in unknown})
+        for version_id, strategy, job_type in unknown:
+            terms = terms_of(versions[version_id], strategy or None)
+            _rules[version_id, strategy, job_type] = Rules(
+                has_windows=job_type == "pipeline",
+                validates=terms.validates,
+                policy=terms.health,
+            )
+    return _rules
 
 
 def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:

@@ -23,7 +23,9 @@ from django.utils import timezone
 from agent.protocol import Committed, Facts, Frame, Heartbeat, Refused
 from live.push import group_name, hush
 from nodes.presence import Vitals, is_notable, record_presence, record_vitals, tick_ingest_clock
-from nodes.services import record_facts
+from nodes.services import Greeting, record_all_facts
+from rollouts.admission import Admission, Knock, admit_all, greeting_of
+from rollouts.crowd import Crowd
 from rollouts.delivery import BATCH, Order, undelivered
 from rollouts.ingest import Incoming, Taken, ingest
 from rollouts.reports import BadReport, clean_json
@@ -31,14 +33,11 @@ from rollouts.retention import expire_rows
 from rollouts.session import (
     LATER,
     POLICY,
-    Admission,
     Closed,
     Receive,
     Rejected,
-    Scope,
     Send,
     Session,
-    greeting_of,
     shake_hands,
 )
 from rollouts.sweeper import sweep
@@ -47,13 +46,17 @@ logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-GROUP_MAX = 500
+GROUP_MAX = 1000
 GROUP_PAUSE = 0.025
 # Frames that may wait here; above it the sockets are not read, and agents keep what they have.
 BACKLOG_MAX = 20_000
 POLL = 1.0
 # Each has its own, so that a herd that comes back delays neither reports nor presence.
-THREADS = {"ingest": 1, "admit": 2, "talk": 1, "sweep": 1, "expire": 1, "hush": 1}
+THREADS = {"ingest": 1, "admit": 1, "talk": 1, "sweep": 1, "expire": 1, "hush": 1}
+# Agents that are let in, or whose facts are stored, by one transaction; and those that may be
+# between the opened socket and the welcome: a herd waits before it costs anything.
+CROWD_MAX = 250
+AT_THE_DOOR = 1000
 RESEND = 5.0
 # Between two tries to commit while the database is away: it is asked soon after it is back.
 LONGEST_WAIT = 0.5
@@ -80,6 +83,9 @@ class Gateway:
             name: ThreadPoolExecutor(count, thread_name_prefix=f"gateway-{name}")
             for name, count in THREADS.items()
         }
+        self._knocks = Crowd(self._admit, CROWD_MAX, _will_pass)
+        self._told = Crowd(self._store_facts, CROWD_MAX, _will_pass)
+        self._door = asyncio.Semaphore(AT_THE_DOOR)
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- Beginning and end -----------------------------------------------------------------
@@ -90,6 +96,8 @@ class Gateway:
             return
         loops: tuple[tuple[str, Coroutine[Any, Any, None]], ...] = (
             ("commit", self._commit_loop()),
+            ("admit", self._knocks.run()),
+            ("facts", self._told.run()),
             ("deliver", self._deliver_loop()),
             ("doorbell", self._doorbell_loop()),
             ("presence", self._every(POLL, self._flush_presence)),
@@ -114,10 +122,12 @@ class Gateway:
     # --- Sessions --------------------------------------------------------------------------
 
     async def serve(self, receive: Receive, send: Send) -> None:
-        """Serve one agent from the opened socket to its end."""
+        """Serve one agent from the asked-for socket to its end."""
         session = Session(receive, send)
         try:
-            admission = await shake_hands(session, partial(self._run, "admit"), self.name)
+            async with self._door:
+                await session.accept()
+                admission = await shake_hands(session, self._knocks.ask)
         except Rejected as refusal:
             await self._turn_away(session, refusal.frame)
             return
@@ -131,6 +141,9 @@ class Gateway:
             await self._turn_away(session, busy)
             return
         await self._converse(session, admission)
+
+    async def _admit(self, knocks: list[Knock]) -> list[Admission | Refused]:
+        return await self._run("admit", partial(admit_all, knocks, self.name))
 
     async def _turn_away(self, session: Session, frame: Refused) -> None:
         with contextlib.suppress(Closed):
@@ -183,18 +196,21 @@ class Gateway:
 
     async def _take_facts(self, node_id: UUID, frame: Facts) -> None:
         try:
-            facts = clean_json(frame.facts)
             greeting = greeting_of(
                 frame,
                 labels=clean_json(frame.labels),
                 capabilities=clean_json(frame.capabilities),
+                facts=clean_json(frame.facts),
             )
-            known = facts if isinstance(facts, dict) else None
-            await self._run("talk", partial(record_facts, node_id, greeting, known, timezone.now()))
+            await self._told.ask((node_id, greeting))
         except BadReport:
             logger.warning("node %s sent facts that cannot be stored", node_id)
         except DOWN:
             logger.warning("facts of node %s were not stored: no database", node_id)
+
+    async def _store_facts(self, told: list[tuple[UUID, Greeting]]) -> list[None]:
+        await self._run("talk", partial(record_all_facts, dict(told), timezone.now()))
+        return [None] * len(told)
 
     # --- Group commit ----------------------------------------------------------------------
 
@@ -254,9 +270,12 @@ class Gateway:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._bell.wait(), POLL)
             self._bell.clear()
+            began = asyncio.get_running_loop().time()
             try:
                 while await self._deliver() >= BATCH:
                     pass
+                # While a herd comes the bell rings all the time: rest as long as it took.
+                await asyncio.sleep(asyncio.get_running_loop().time() - began)
             except DOWN as error:
                 logger.warning("nothing can be delivered: %s", error)
                 await asyncio.sleep(POLL)
@@ -369,43 +388,3 @@ class Gateway:
 def _will_pass(error: Exception) -> bool:
     """Say whether the same batch may do later: it is the database's fault, not a frame's."""
     return isinstance(error, DOWN) and not isinstance(error, db.DataError | db.IntegrityError)
-
-
-_gateways: dict[asyncio.AbstractEventLoop, Gateway] = {}
-
-
-def current_gateway() -> Gateway:
-    """Return this event loop's gateway, started now if the server announced no lifespan."""
-    loop = asyncio.get_running_loop()
-    gateway = _gateways.get(loop)
-    if gateway is None:
-        for gone in [known for known in _gateways if known.is_closed()]:
-            del _gateways[gone]
-        gateway = _gateways[loop] = Gateway()
-    gateway.start()
-    return gateway
-
-
-async def agent_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve an agent's websocket. A browser, which sends an Origin, is refused."""
-    await receive()
-    if any(name == b"origin" for name, _ in scope["headers"]):
-        await send({"type": "websocket.close", "code": POLICY})
-        return
-    await send({"type": "websocket.accept"})
-    await current_gateway().serve(receive, send)
-
-
-async def lifespan(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the gateway with the server and stop it before the server ends."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            current_gateway()
-            await send({"type": "lifespan.startup.complete"})
-        elif message["type"] == "lifespan.shutdown":
-            gateway = _gateways.pop(asyncio.get_running_loop(), None)
-            if gateway is not None:
-                await gateway.stop()
-            await send({"type": "lifespan.shutdown.complete"})
-            return

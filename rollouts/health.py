@@ -78,10 +78,12 @@ def is_healthy(window: Window, policy: HealthPolicy) -> bool:
     >>> is_healthy(Window(messages_in=9, errors=1), HealthPolicy())
     False
     """
+    limit = policy.max_error_rate
     return (
         window.process_alive
         and window.restarts == 0
-        and error_rate(window) <= policy.max_error_rate
+        # error_rate(window) <= limit, multiplied out.
+        and window.errors * limit.denominator <= limit.numerator * max(1, window.messages_in)
     )
 
 

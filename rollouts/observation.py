@@ -1,10 +1,9 @@
 """What a report, a window or a result does to one execution."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
+from rollouts.facts import Facts, but
 from rollouts.health import (
     HealthPolicy,
     Judgement,
@@ -38,31 +37,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """One execution as it is known now: the columns that reports may change."""
-
-    desired_state: str = DesiredState.RUNNING
-    desired_message: str = ""
-    desired_seq: int = 1
-    delivered_seq: int = 0
-    observed_state: str = ObservedState.PENDING
-    observed_message: str = ""
-    error_code: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-    attempt: int = 1
-    restarts: int = 0
-    healthy_streak: int = 0
-    unhealthy_streak: int = 0
-    window_count: int = 0
-    last_window_at: datetime | None = None
-    validating_at: datetime | None = None
-    deadline_at: datetime | None = None
-    deadline_cap_at: datetime | None = None
-    stable_at: datetime | None = None
-    finished_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """An execution after something happened to it; `moved` says whether its state changed."""
 
@@ -84,12 +58,7 @@ def apply_state(facts: Facts, rules: Rules, report: StateSeen, now: datetime) ->
     to = _meant(facts, rules, report.observed_state)
     if to is None:
         return None
-    told = replace(
-        facts,
-        attempt=max(facts.attempt, report.attempt),
-        restarts=max(facts.restarts, report.restarts),
-        details={**facts.details, **report.details},
-    )
+    told = _heard(facts, report)
     if to == facts.observed_state:
         return _repeat(facts, told, rules, now)
     if not _may_move(facts, to):
@@ -114,7 +83,7 @@ def apply_result(facts: Facts, rules: Rules, result: ResultSeen, now: datetime) 
     if not code and to is ObservedState.FAILED:
         code = facts.error_code or "exit_code"
     message = result.error[-1024:] if to is ObservedState.FAILED else ""
-    told = replace(facts, attempt=max(facts.attempt, result.attempt))
+    told = but(facts, attempt=max(facts.attempt, result.attempt))
     return _move(told, rules, to, now, message=message, error_code=code)
 
 
@@ -122,7 +91,20 @@ def apply_ack(facts: Facts, desired_seq: int) -> Change | None:
     """Return the execution once its node knows the desired state of this number."""
     if not facts.delivered_seq < desired_seq <= facts.desired_seq:
         return None
-    return Change(facts=replace(facts, delivered_seq=desired_seq))
+    return Change(facts=but(facts, delivered_seq=desired_seq))
+
+
+def _heard(facts: Facts, report: StateSeen) -> Facts:
+    """Return the execution with what a report counts and explains, whatever becomes of its state."""
+    if report.details:
+        facts = but(facts, details={**facts.details, **report.details})
+    if report.attempt > facts.attempt or report.restarts > facts.restarts:
+        return but(
+            facts,
+            attempt=max(facts.attempt, report.attempt),
+            restarts=max(facts.restarts, report.restarts),
+        )
+    return facts
 
 
 def _knows_too_little(facts: Facts) -> bool:
@@ -218,9 +200,9 @@ def apply_window(
     """
     if seen.number <= facts.window_count:
         return None
-    told = replace(facts, window_count=seen.number, last_window_at=now)
+    told = but(facts, window_count=seen.number, last_window_at=now)
     if told.details.get("silent_windows"):
-        told = replace(told, details={**told.details, "silent_windows": 0})
+        told = but(told, details={**told.details, "silent_windows": 0})
     if late or not rules.has_windows or not _is_judged(facts):
         return Change(facts=told)
     if _after_deadline(facts, seen, now):
@@ -269,7 +251,7 @@ def weigh_one(facts: Facts, rules: Rules, *, healthy: bool, reason: str, now: da
     streaks = advance(
         Streaks(healthy=facts.healthy_streak, unhealthy=facts.unhealthy_streak), healthy=healthy
     )
-    told = replace(facts, healthy_streak=streaks.healthy, unhealthy_streak=streaks.unhealthy)
+    told = but(facts, healthy_streak=streaks.healthy, unhealthy_streak=streaks.unhealthy)
     judgement = weigh(streaks, rules.policy, reason)
     if rules.validates and facts.stable_at is None:
         return _validate(told, rules, judgement, now)
@@ -286,7 +268,7 @@ def _validate(facts: Facts, rules: Rules, judgement: Judgement, now: datetime) -
     ):
         healthy = rules.policy.success_threshold
         message = f"stable: {healthy} healthy {'window' if healthy == 1 else 'windows in a row'}"
-        stable = replace(facts, stable_at=now)
+        stable = but(facts, stable_at=now)
         return _move(stable, rules, ObservedState.RUNNING, now, message=message)
     return Change(facts=facts)
 
@@ -306,7 +288,7 @@ def _watch(facts: Facts, rules: Rules, judgement: Judgement, now: datetime) -> C
 
 def fail(facts: Facts, now: datetime, code: str, reason: str) -> Change:
     """Fail it by the control plane's own word: then its node must be told to stop it."""
-    ended = replace(
+    ended = but(
         facts,
         observed_state=ObservedState.FAILED,
         observed_message=reason[:1024],
@@ -322,7 +304,7 @@ def unwanted(facts: Facts, reason: str) -> Facts:
     """Return the execution, wanted no more; its node is told by the raised number."""
     if facts.desired_state == DesiredState.STOPPED:
         return facts
-    return replace(
+    return but(
         facts,
         desired_state=DesiredState.STOPPED,
         desired_message=reason[:256],
@@ -339,37 +321,36 @@ def _move(
     message: str = "",
     error_code: str = "",
 ) -> Change:
-    moved = replace(
-        facts,
-        observed_state=to,
-        observed_message=message,
-        error_code=error_code,
-        finished_at=now if to in TERMINAL else None,
-    )
-    if to in TERMINAL:
-        moved = replace(moved, deadline_at=None, deadline_cap_at=None)
-    if to is ObservedState.COMPLETED and moved.stable_at is None:
-        moved = replace(moved, stable_at=now)
+    changes: dict[str, object] = {
+        "observed_state": to,
+        "observed_message": message,
+        "error_code": error_code,
+        "finished_at": now if to in TERMINAL else None,
+    }
+    if to is ObservedState.COMPLETED and facts.stable_at is None:
+        changes["stable_at"] = now
     if to in UP and facts.observed_state not in UP:
-        moved = _come_up(moved, rules, now)
-    if moved.stable_at is not None:
-        moved = replace(moved, deadline_at=None, deadline_cap_at=None)
-    return Change(facts=moved, moved=True, message=message)
+        changes |= _coming_up(facts, rules, now)
+    if to in TERMINAL or changes.get("stable_at", facts.stable_at) is not None:
+        changes |= {"deadline_at": None, "deadline_cap_at": None}
+    return Change(facts=but(facts, **changes), moved=True, message=message)
 
 
-def _come_up(facts: Facts, rules: Rules, now: datetime) -> Facts:
+def _coming_up(facts: Facts, rules: Rules, now: datetime) -> dict[str, object]:
     # The start clock ends; the clock of what must still be shown begins.
-    up = replace(facts, details={**facts.details, "up_at": now.isoformat(), "silent_windows": 0})
-    if up.stable_at is not None:
+    up: dict[str, object] = {
+        "details": {**facts.details, "up_at": now.isoformat(), "silent_windows": 0}
+    }
+    if facts.stable_at is not None:
         return up
     if rules.has_windows and not rules.validates:
-        return replace(up, stable_at=now)
-    if up.validating_at is not None:
+        return {**up, "stable_at": now}
+    if facts.validating_at is not None:
         return up
     deadline = rules.policy.deadline
-    return replace(
-        up,
-        validating_at=now,
-        deadline_at=now + deadline if deadline else None,
-        deadline_cap_at=now + 2 * deadline if deadline else None,
-    )
+    return {
+        **up,
+        "validating_at": now,
+        "deadline_at": now + deadline if deadline else None,
+        "deadline_cap_at": now + 2 * deadline if deadline else None,
+    }

@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from nodes.services import GAPS_SINCE, cordon_nodes
 from rollouts.clocks import apply_deadline, apply_silence, missed_windows
-from rollouts.delivery import rules_of
 from rollouts.events import EventDraft
 from rollouts.observation import Change, fail
 from rollouts.states import ObservedState
@@ -106,7 +105,7 @@ def judge_missing_windows(now: datetime) -> int:
         events: list[EventDraft] = []
         for execution_id, last_sign, heard_until, gap in silent:
             subject = subjects[str(execution_id)]
-            rules = rules_of(subject.row)
+            rules = subject.rules
             since = max(at for at in (last_sign, *_later_signs(subject)) if at)
             missed = missed_windows(subject.facts, rules, heard_until, since=since, gaps=gap)
             _take(subject, apply_silence(subject.facts, rules, missed, now), events, now)

@@ -1,49 +1,80 @@
 """Executions while something happens to them: loaded under lock, changed in memory, stored in sets."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from jobs.models import Job
 from live.push import announce_all, ring
 from rollouts.delivery import load_rules
 from rollouts.events import EventDraft, write_events
-from rollouts.models import Execution
-from rollouts.observation import Change, Facts
-from rollouts.sets import as_json, change
+from rollouts.facts import FACTS, Facts, make_facts, values_of
+from rollouts.observation import Change, Rules
+from rollouts.sets import as_array, change, fetch
 from rollouts.states import STARTED
 
-FACTS = tuple(f.name for f in fields(Facts))
-_CASTS = {
-    "details": "jsonb",
-    "last_window_at": "timestamptz",
-    "validating_at": "timestamptz",
-    "deadline_at": "timestamptz",
-    "deadline_cap_at": "timestamptz",
-    "stable_at": "timestamptz",
-    "finished_at": "timestamptz",
-}
-# A batch reads many executions, so of the rows beside them only what is used.
-_LOADED = (
-    *(f.name for f in Execution._meta.concrete_fields),
-    "job__job_type",
-    "job__revision",
-    "rollout__strategy",
-    "rollout__revision",
-    "node__name",
-    "node__connection_state",
-    "node__revision",
+# The array that carries each column to the database.
+_ARRAYS = {
+    "details": "jsonb[]",
+    "last_window_at": "timestamptz[]",
+    "validating_at": "timestamptz[]",
+    "deadline_at": "timestamptz[]",
+    "deadline_cap_at": "timestamptz[]",
+    "stable_at": "timestamptz[]",
+    "finished_at": "timestamptz[]",
+} | dict.fromkeys(
+    ("desired_state", "desired_message", "observed_state", "observed_message", "error_code"),
+    "text[]",
 )
-_TEXTS = ("desired_state", "desired_message", "observed_state", "observed_message", "error_code")
+_DETAILS = FACTS.index("details")
+
+
+class Row(NamedTuple):
+    """What is known of an execution and of the rows beside it, in the order of the query."""
+
+    pk: UUID
+    namespace: str
+    job_id: UUID
+    job_version: int
+    version_id: int
+    node_id: UUID
+    rollout_id: UUID | None
+    rollout_wave: int
+    revision: int
+    node_name: str
+    node_revision: int
+    strategy: str
+    rollout_revision: int
+
+
+_WIDTH = len(Row._fields)
+_LOCK_JOBS = """
+    SELECT j.id, j.job_type, j.revision FROM jobs_job j
+    WHERE j.id IN (SELECT job_id FROM rollouts_execution WHERE id = ANY(%s::uuid[]))
+    ORDER BY j.id FOR NO KEY UPDATE
+"""
+_LOCK_EXECUTIONS = f"""
+    SELECT e.id, e.namespace, e.job_id, e.job_version, e.version_id, e.node_id, e.rollout_id,
+        e.rollout_wave, e.revision, n.name, n.revision,
+        coalesce(r.strategy, ''), coalesce(r.revision, 0), {", ".join(f"e.{name}" for name in FACTS)}
+    FROM rollouts_execution e
+    JOIN nodes_node n ON n.id = e.node_id
+    LEFT JOIN rollouts_rollout r ON r.id = e.rollout_id
+    WHERE e.id = ANY(%s::uuid[]) ORDER BY e.id FOR NO KEY UPDATE OF e
+"""  # noqa: S608 - names of our own columns
 
 
 @dataclass(slots=True)
 class Subject:
     """One execution while reports are folded into it."""
 
-    row: Execution
+    row: Row
+    job_revision: int
+    rules: Rules
+    # As it was loaded, and as it is now.
+    before: Facts
     facts: Facts
     # Steps taken: each raises the revision by one.
     steps: int = 0
@@ -62,26 +93,32 @@ class Subject:
 
 
 def load_subjects(execution_ids: Iterable[str | UUID]) -> dict[str, Subject]:
-    """Lock the executions' jobs, then the executions, each in order of their ids; four queries."""
+    """Lock the executions' jobs, then the executions, each in order of their ids.
+
+    Two queries, and one for versions that this process has not met. Rows come as they are, not
+    as models: a batch brings hundreds of them.
+    """
     ids = sorted({str(execution_id) for execution_id in execution_ids})
     if not ids:
         return {}
-    jobs = set(Execution.objects.filter(pk__in=ids).values_list("job_id", flat=True))
-    list(Job.objects.select_for_update(no_key=True).filter(pk__in=jobs).order_by("pk").values("pk"))
-    rows = list(
-        Execution.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("job", "rollout", "node")
-        .only(*_LOADED)
-        .filter(pk__in=ids)
-        .order_by("pk")
-    )
-    load_rules(rows)
-    return {str(row.pk): Subject(row=row, facts=facts_of(row)) for row in rows}
+    jobs = {pk: (kind, revision) for pk, kind, revision in fetch(_LOCK_JOBS, [as_array(ids)])}
+    found = []
+    for values in fetch(_LOCK_EXECUTIONS, [as_array(ids)]):
+        row = Row._make(values[:_WIDTH])
+        if row.job_id in jobs:
+            found.append((row, (row.version_id, row.strategy, jobs[row.job_id][0]), values))
+    rules = load_rules({key for _, key, _ in found})
+    subjects = {}
+    for row, key, values in found:
+        facts = _facts(values[_WIDTH:])
+        subjects[str(row.pk)] = Subject(row, jobs[row.job_id][1], rules[key], facts, facts)
+    return subjects
 
 
-def facts_of(row: Execution) -> Facts:
-    """Return the part of an execution that reports may change."""
-    return Facts(**{name: getattr(row, name) for name in FACTS})
+def _facts(stored: Sequence[Any]) -> Facts:
+    details = stored[_DETAILS]
+    read = {} if details == "{}" else json.loads(details)
+    return make_facts((*stored[:_DETAILS], read, *stored[_DETAILS + 1 :]))
 
 
 def draft_event(subject: Subject, old: Facts, now: datetime) -> EventDraft:
@@ -92,7 +129,7 @@ def draft_event(subject: Subject, old: Facts, now: datetime) -> EventDraft:
         "old_state": old.observed_state,
         "new_state": new.observed_state,
         "wave": row.rollout_wave,
-        "node": row.node.name,
+        "node": row.node_name,
         "restarts": new.restarts,
         "stable": new.stable_at is not None,
     }
@@ -130,25 +167,26 @@ def store_subjects(subjects: Iterable[Subject], events: list[EventDraft], now: d
 
 
 def _update(group: Sequence[Subject], now: datetime) -> None:
-    """Store the facts of a group in one statement, sent as one JSON text: arrays cost far more."""
-    rows = [
-        {"id": s.row.pk, "steps": s.steps} | {name: getattr(s.facts, name) for name in FACTS}
-        for s in group
-    ]
-    types = [f"{name} {_CASTS.get(name, _plain_type(name))}" for name in FACTS]
+    """Store the facts of a group in one statement that names the columns that differ."""
+    before = zip(*(values_of(subject.before) for subject in group), strict=True)
+    after = zip(*(values_of(subject.facts) for subject in group), strict=True)
+    columns = {name: new for name, old, new in zip(FACTS, before, after, strict=True) if old != new}
     change(
         f"""
-        UPDATE rollouts_execution e SET updated_at = %s, revision = e.revision + u.steps,
-            {", ".join(f"{name} = u.{name}" for name in FACTS)}
-        FROM json_to_recordset(%s::json) AS u(id uuid, steps integer, {", ".join(types)})
+        UPDATE rollouts_execution e SET updated_at = %s, revision = e.revision + u.steps
+            {"".join(f", {name} = u.{name}" for name in columns)}
+        FROM unnest(%s::uuid[], %s::integer[]
+            {"".join(f", %s::{_ARRAYS.get(name, 'integer[]')}" for name in columns)})
+            AS u(id, steps{"".join(f", {name}" for name in columns)})
         WHERE e.id = u.id
         """,  # noqa: S608 - names of our own columns, values are parameters
-        [now, as_json(rows)],
+        [
+            now,
+            as_array(subject.row.pk.hex for subject in group),
+            as_array(subject.steps for subject in group),
+            *map(as_array, columns.values()),
+        ],
     )
-
-
-def _plain_type(name: str) -> str:
-    return "text" if name in _TEXTS else "integer"
 
 
 def _wake(job_ids: set[UUID], now: datetime) -> None:
@@ -169,9 +207,9 @@ def _announce(changed: Iterable[Subject]) -> None:
     for subject in changed:
         row = subject.row
         bells["execution", row.pk] = row.revision + subject.steps
-        bells["job", row.job_id] = row.job.revision
-        if row.rollout is not None:
-            bells["rollout", row.rollout.pk] = row.rollout.revision
+        bells["job", row.job_id] = subject.job_revision
+        if row.rollout_id is not None:
+            bells["rollout", row.rollout_id] = row.rollout_revision
         if subject.moved:
-            bells["node", row.node_id] = row.node.revision
+            bells["node", row.node_id] = row.node_revision
     announce_all(bells)

@@ -432,6 +432,28 @@ def test_a_failure_of_what_was_to_stop_tells_the_node_nothing_new():
     assert (change.facts.observed_state, change.facts.desired_seq) == ("failed", 4)
 
 
+def test_the_sixth_restart_told_by_a_repeated_state_fails_a_validation():
+    validating = replace(RELEASED, observed_state=S.VALIDATING, validating_at=NOW, restarts=4)
+    fifth = apply_state(validating, CHECKED, said("running", restarts=5), NOW)
+    assert (fifth.facts.observed_state, fifth.facts.restarts) == ("validating", 5)
+    sixth = apply_state(fifth.facts, CHECKED, said("running", restarts=6), NOW)
+    assert (sixth.facts.observed_state, sixth.facts.error_code) == ("failed", "too_many_restarts")
+
+
+def test_a_failed_execution_does_not_start_by_its_nodes_word():
+    failed = replace(RELEASED, observed_state=S.FAILED, stable_at=NOW)
+    assert apply_state(failed, UNCHECKED, said("starting"), NOW) is None
+
+
+def test_what_should_stop_already_is_not_told_again_when_its_clock_runs_out():
+    starting = replace(
+        RELEASED, observed_state=S.STARTING, desired_state=DesiredState.STOPPED, desired_seq=4
+    )
+    failed = apply_deadline(starting, NOW + MINUTE, connected=True).facts
+    assert (failed.observed_state, failed.desired_seq) == ("failed", 4)
+    assert failed.desired_message == starting.desired_message
+
+
 def test_what_is_stopped_and_wanted_again_may_only_come_up_if_it_was_stable():
     stopped = replace(RELEASED, observed_state=S.STOPPED)
     assert apply_state(stopped, UNCHECKED, said("starting"), NOW) is None

@@ -167,6 +167,40 @@ def test_pages_are_accessible_and_fit_a_phone(open_page, address):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def open_execution(open_page, **options):
+    """Open the execution of hello, once its answer stands in its log."""
+    page = open_page("/executions/?job=hello", **options)
+    page.locator("#executions th a").first.click()
+    for _ in range(20):
+        if page.get_by_text("hello from").count():
+            return page
+        page.wait_for_timeout(SECOND)
+        page.reload()
+    raise AssertionError("the script has written nothing")
+
+
+def test_a_log_is_searched_as_one_types_and_back_shows_all_of_it(open_page):
+    page = open_execution(open_page)
+    page.locator("#q").fill("HELLO")
+    expect(page.locator("#log-box mark").first).to_have_text("hello", timeout=PATIENCE)
+    expect(page.locator("#q")).to_be_focused()
+    assert page.url.endswith("?q=HELLO")
+    no_fault_is_found(page)
+    page.go_back()
+    expect(page.locator("[id$=-log]")).to_be_visible(timeout=PATIENCE)
+    assert page.locator("#log-box mark").count() == 0
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the log").click()
+    assert "stdout hello from" in download.value.path().read_text()
+
+
+def test_a_log_is_searched_without_script_as_well(open_page):
+    page = open_execution(open_page, java_script_enabled=False)
+    page.locator("#q").fill("hello")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#log-box mark").first).to_have_text("hello")
+
+
 def no_fault_is_found(page):
     found = Axe().run(page, options=AXE)
     assert [

@@ -20,7 +20,7 @@ def fetch(sql: str, params: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any
     with connection.cursor() as cursor:
         # Django's own loader of times is slower by far, and batches bring thousands of times.
         cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-        cursor.execute(sql, list(params))
+        cursor.execute(sql, params if isinstance(params, Mapping) else list(params))
         return list(cursor.fetchall())
 
 

@@ -16,6 +16,7 @@ ROWS = {
     "8": "connections_bench.py",
     "9": "connections_bench.py",
     "10": "viewers_bench.py",
+    "12": "visits_bench.py",
     "13": "agents_bench.py",
     "14": "recovery_bench.py",
     "15": "recovery_bench.py",

@@ -173,7 +173,7 @@ class JobRolloutsView(APIView):
         return Response(page_body([records.rollout_record(row) for row in rows], token))
 
 
-Act = Callable[[Actor, UUID, str], Any]
+Act = Callable[[Actor, UUID, str, UUID | None], Any]
 ACTS: dict[str, Act] = {
     "pause": services.pause_rollout,
     "resume": services.resume_rollout,
@@ -183,12 +183,16 @@ ACTS: dict[str, Act] = {
 
 
 class RolloutActView(APIView):
-    """Pauses, resumes, promotes or cancels the active rollout of a job."""
+    """Pauses, resumes, promotes or cancels the active rollout of a job.
 
-    @extend_schema(request=serializers.Reason, responses=serializers.Rollout)
+    With `rollout` only if that one is still the active one; 409 `conflict` otherwise.
+    """
+
+    @extend_schema(request=serializers.RolloutAct, responses=serializers.Rollout)
     def post(self, request: Request, key: str, verb: str) -> Response:
         job = _job(request, key, "rollout:write")
-        rollout = ACTS[verb](actor_of(request), job.pk, _text(request, "reason"))
+        expected = _uuid(request, "rollout")
+        rollout = ACTS[verb](actor_of(request), job.pk, _text(request, "reason"), expected)
         return Response(records.rollout_record(rollout))
 
 
@@ -211,6 +215,16 @@ class RolloutRollbackView(APIView):
 def _text(request: Request, name: str) -> str:
     value = _member(request, name)
     return value if isinstance(value, str) else ""
+
+
+def _uuid(request: Request, name: str) -> UUID | None:
+    value = _member(request, name)
+    if value is None:
+        return None
+    try:
+        return UUID(str(value))
+    except ValueError as error:
+        raise Refused("invalid_type", f"{name} is the id of a rollout.") from error
 
 
 def _member(request: Request, name: str) -> object:

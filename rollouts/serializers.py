@@ -59,6 +59,12 @@ class Reason(s.Serializer[Any]):
     reason = s.CharField(required=False)
 
 
+class RolloutAct(Reason):
+    """Why, and which rollout is meant: another one that is active by now is left alone."""
+
+    rollout = s.UUIDField(required=False)
+
+
 class ExecutionStatus(s.Serializer[Any]):
     """What the system wants and observed."""
 

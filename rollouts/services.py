@@ -282,10 +282,12 @@ def _wind_down(job: Job, now: datetime) -> None:
 # --- What people ask for ------------------------------------------------------------------------
 
 
-def pause_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+def pause_rollout(
+    actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
+) -> Rollout:
     """Hold a rollout: no further wave opens; what is out goes on (domain.md 1.7, X05)."""
     with transaction.atomic():
-        job, rollout = _locked(job_id)
+        job, rollout = _locked(job_id, expected)
         if rollout.state == RolloutState.PAUSED:
             raise Refused("rollout_paused", "The rollout is paused already.")
         now = timezone.now()
@@ -306,10 +308,12 @@ def pause_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
     return rollout
 
 
-def resume_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+def resume_rollout(
+    actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
+) -> Rollout:
     """Let a paused rollout go on; it never promotes a canary (domain.md X05)."""
     with transaction.atomic():
-        job, rollout = _locked(job_id)
+        job, rollout = _locked(job_id, expected)
         if rollout.state != RolloutState.PAUSED:
             raise Refused("rollout_not_paused", "The rollout is not paused.")
         if rollout.pause_reason == PauseReason.AWAITING_PROMOTION:
@@ -328,10 +332,12 @@ def resume_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
     return rollout
 
 
-def promote_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+def promote_rollout(
+    actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
+) -> Rollout:
     """Promote a canary whose nodes are all stable and well (domain.md 1.7, X05, X10)."""
     with transaction.atomic():
-        job, rollout = _locked(job_id)
+        job, rollout = _locked(job_id, expected)
         terms = terms_of(rollout.version, rollout.strategy)
         now = timezone.now()
         if rollout.strategy != Strategy.CANARY or rollout.canary_promoted:
@@ -352,10 +358,12 @@ def promote_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
     return rollout
 
 
-def cancel_rollout(actor: Actor, job_id: UUID, reason: str = "") -> Rollout:
+def cancel_rollout(
+    actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
+) -> Rollout:
     """End a rollout where it stands: nodes keep what they have (domain.md 1.7)."""
     with transaction.atomic():
-        job, rollout = _locked(job_id)
+        job, rollout = _locked(job_id, expected)
         now = timezone.now()
         end_rollout(job, rollout, RolloutState.CANCELLED, f"Cancelled by {actor.name}", now)
         record_state(
@@ -427,11 +435,22 @@ def _rollback_target(job: Job, number: int | None) -> JobVersion:
     return last.version
 
 
-def _locked(job_id: UUID) -> tuple[Job, Rollout]:
+def _locked(job_id: UUID, expected: UUID | None) -> tuple[Job, Rollout]:
+    """Hold a job and its active rollout, which must be the one that the person saw, if named.
+
+    Raises Refused `rollout_not_active`, `conflict`.
+    """
     job = lock_job(job_id)
     rollout = active_rollout(job)
     if rollout is None:
         raise Refused("rollout_not_active", "No rollout of this job is active.")
+    if expected is not None and rollout.pk != expected:
+        raise Refused(
+            "conflict",
+            f"The rollout of version {rollout.version.number} has taken its place.",
+            hint="Look at that one first.",
+            details={"rollout": str(rollout.pk)},
+        )
     return job, rollout
 
 

@@ -147,7 +147,7 @@ def rollout_controls(request: HttpRequest, pk: UUID) -> HttpResponse:
     return render(request, "rollouts/_controls.html", context)
 
 
-Act = Callable[[Actor, UUID, str], object]
+Act = Callable[[Actor, UUID, str, UUID], object]
 
 _ACTS: dict[str, tuple[Act, str]] = {
     "pause": (services.pause_rollout, "Paused. No further wave opens."),
@@ -165,7 +165,7 @@ def rollout_act(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
     act, done = _ACTS[verb]
     try:
         _refuse_if(rollout.state in FINISHED_ROLLOUT, f"This rollout has ended: {rollout.state}.")
-        act(actor_of(request), rollout.job_id, _reason(request))
+        act(actor_of(request), rollout.job_id, _reason(request), rollout.pk)
     except Refused as refused:
         messages.error(request, f"{refused.detail} {refused.hint}".strip())
     else:

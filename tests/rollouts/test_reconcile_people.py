@@ -29,11 +29,11 @@ def fresh(row):
     return row
 
 
-def refused(verb, rollout):
+def refused(verb, rollout, *more):
     """Give the code with which a verb is refused."""
     before = (fresh(rollout).revision, Event.objects.count())
     with pytest.raises(Refused) as refusal:
-        VERBS[verb](fleet.ADA, rollout.job_id)
+        VERBS[verb](fleet.ADA, rollout.job_id, *more)
     assert (fresh(rollout).revision, Event.objects.count()) == before, "a refusal changes nothing"
     return refusal.value.code
 
@@ -132,6 +132,37 @@ def test_a_new_version_supersedes_what_is_under_way(gate):
     second = fleet.start(fleet.spec_of(mark="v2", max_parallel=50))
     assert (fresh(gate).state, second.state) == ("superseded", "active")
     assert Rollout.objects.filter(state__in=["active", "paused"]).count() == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_was_meant_for_a_rollout_is_not_done_to_the_one_in_its_place(gate, verb):
+    second = fleet.start(fleet.spec_of(mark="v2", max_parallel=50))
+    assert refused(verb, second, "", gate.pk) == "conflict"
+
+
+def test_what_is_meant_for_the_active_rollout_is_done(gate):
+    services.promote_rollout(fleet.ADA, gate.job_id, "", gate.pk)
+    assert fresh(gate).canary_promoted
+
+
+def test_a_script_may_name_the_rollout_that_it_means(rest_as, gate):
+    fleet.start(fleet.spec_of(mark="v2", max_parallel=50))
+    (active,) = Rollout.objects.filter(state="active")
+    client = rest_as("otto")
+
+    def ask(verb, **body):
+        url = f"/api/v1/jobs/{gate.job_id}/rollout/{verb}"
+        answer = client.post(url, body, format="json")
+        return answer.status_code, answer.json()
+
+    status, body = ask("pause", rollout=str(gate.pk))
+    assert (status, body["code"]) == (409, "conflict")
+    assert "version 2" in body["detail"]
+    status, body = ask("pause", rollout="the newest")
+    assert (status, body["code"]) == (422, "invalid_type")
+    assert fresh(active).state == "active"
+    assert ask("pause", rollout=str(active.pk))[0] == 200
+    assert ask("resume")[0] == 200
 
 
 def test_a_stopped_job_stops_everywhere_and_starts_again_when_submitted(rolling):

@@ -24,8 +24,14 @@ TABLE_WINDOWS = 12
 LOG_LINES = 500
 
 
-def load_execution(pk: str | UUID) -> tuple[Execution, int]:
-    """Return an execution and a revision that grows with all its boxes show; one query."""
+# An execution with all that its boxes name, and a revision that grows with all that they show.
+Loaded = tuple[Execution, int]
+
+
+def load_execution(row: Loaded | str | UUID) -> Loaded:
+    """Return what the boxes are drawn from: as it was loaded, or by its id in one query."""
+    if isinstance(row, tuple):
+        return row
     newest = (
         LogChunk.objects.filter(execution=OuterRef("pk"))
         .order_by()
@@ -42,7 +48,7 @@ def load_execution(pk: str | UUID) -> tuple[Execution, int]:
                 output_field=BigIntegerField(),
             )
         )
-        .get(pk=pk)
+        .get(pk=row)
     )
     return execution, execution.revision + execution.written
 
@@ -61,9 +67,9 @@ class ExecutionHead:
     text: str
 
 
-def head_view(pk: str | UUID) -> ExecutionHead:
+def head_view(row: Loaded | str | UUID) -> ExecutionHead:
     """Return the head of an execution's page."""
-    execution, revision = load_execution(pk)
+    execution, revision = load_execution(row)
     ended = execution.finished_at
     tone, glyph, strong, text = _alert(execution)
     return ExecutionHead(
@@ -125,9 +131,9 @@ class WindowsView:
     rss: int | None
 
 
-def windows_view(pk: str | UUID) -> WindowsView:
+def windows_view(row: Loaded | str | UUID) -> WindowsView:
     """Return the health windows of an execution."""
-    execution, revision = load_execution(pk)
+    execution, revision = load_execution(row)
     terms = terms_of(execution.version)
     policy = terms.health
     found = list(execution.windows.order_by("-number")[:CHART_WINDOWS])[::-1]
@@ -163,9 +169,9 @@ class LogView:
     short: str
 
 
-def log_view(pk: str | UUID) -> LogView:
+def log_view(row: Loaded | str | UUID) -> LogView:
     """Return the last lines of an execution's log, however long it is; three queries."""
-    execution, revision = load_execution(pk)
+    execution, revision = load_execution(row)
     chunks = fetch(
         """
         SELECT stream, lines, at FROM (
@@ -209,9 +215,9 @@ class ResultView:
     has_ended: bool
 
 
-def result_view(pk: str | UUID) -> ResultView:
+def result_view(row: Loaded | str | UUID) -> ResultView:
     """Return the result of an execution."""
-    execution, revision = load_execution(pk)
+    execution, revision = load_execution(row)
     result = Result.objects.filter(execution=execution.pk).first()
     length = result.duration_ms if result else None
     return ResultView(
@@ -240,9 +246,9 @@ class LifeView:
     rows: tuple[EventRow, ...]
 
 
-def life_view(pk: str | UUID) -> LifeView:
+def life_view(row: Loaded | str | UUID) -> LifeView:
     """Return the newest events of an execution."""
-    execution, revision = load_execution(pk)
+    execution, revision = load_execution(row)
     found: Any = Event.objects.select_related("job").filter(execution_id=execution.pk)
     rows = tuple(event_row(event) for event in found.order_by("-id")[:NEWEST_EVENTS])
     return LifeView(pk=execution.pk, revision=revision, rows=rows)

@@ -50,6 +50,7 @@ def parts_beside(tab: str) -> list[str]:
 EXECUTION = Noun(
     name="execution",
     may_read=may_read_execution,
+    load=execution_page.load_execution,
     fragments=tuple(
         Fragment(
             noun="execution", name=name, template=f"rollouts/_execution_{name}.html", query=query

@@ -51,20 +51,17 @@ class Terms:
 
 def terms_of(version: JobVersion, strategy: str | None = None) -> Terms:
     """Return the terms of a version; `strategy` overrides the spec's (a rollback is immediate)."""
-    return terms_of_spec(_load(version.pk, version.spec_hash, version), strategy)
+    known = _known(version.pk, version.spec_hash)
+    key = (strategy, settings.START_DEADLINE)
+    if key not in known:
+        known[key] = terms_of_spec(JobSpec.model_validate(version.spec), strategy)
+    return known[key]
 
 
 @lru_cache(maxsize=512)
-def _parsed(_pk: int, _spec_hash: str) -> dict[str, JobSpec]:
+def _known(_pk: int, _spec_hash: str) -> dict[tuple[str | None, timedelta], Terms]:
+    """Return what was read of a version by this process: a version never changes."""
     return {}
-
-
-def _load(pk: int, spec_hash: str, version: JobVersion) -> JobSpec:
-    """Parse a version's spec once a process; a version never changes."""
-    box = _parsed(pk, spec_hash)
-    if "spec" not in box:
-        box["spec"] = JobSpec.model_validate(version.spec)
-    return box["spec"]
 
 
 def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:

@@ -214,16 +214,17 @@ def job_roll_back(request: HttpRequest, pk: UUID) -> HttpResponse:
 @never_cache
 def execution_detail(request: HttpRequest, pk: UUID) -> HttpResponse:
     execution = execution_for(request.user, pk)
+    loaded = execution_page.load_execution(pk)
     q = wanted_text(request.GET.get("q", ""))
     context = {
         "execution": execution,
-        "head": execution_page.head_view(pk),
-        "windows": execution_page.windows_view(pk),
-        "log": None if q else execution_page.log_view(pk),
+        "head": execution_page.head_view(loaded),
+        "windows": execution_page.windows_view(loaded),
+        "log": None if q else execution_page.log_view(loaded),
         "q": q,
         "found": search_log(pk, q) if q else None,
-        "result": execution_page.result_view(pk),
-        "life": execution_page.life_view(pk),
+        "result": execution_page.result_view(loaded),
+        "life": execution_page.life_view(loaded),
     }
     return render(request, "rollouts/execution.html", context)
 

@@ -115,7 +115,7 @@ class SignInLink(models.Model):
 
 
 class Signer(models.Model):
-    """A key whose signatures a namespace trusts, and for what (domain.md 3.4)."""
+    """A key whose signatures a namespace trusts, and for what (docs/semantics.md 3.4)."""
 
     name = models.CharField(max_length=128)
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="signers")

@@ -8,7 +8,7 @@ class Refused(Exception):  # noqa: N818 - the name says what happened to the req
     """A request was refused for a reason of the closed table `jobs.problems.CODES`.
 
     `code` fixes the HTTP status and the title; `detail` tells this case to a person, `hint` what
-    to do about it; `errors` are problems with `path`, `code` and `message` (domain.md 4.12).
+    to do about it; `errors` are problems with `path`, `code` and `message` (docs/semantics.md 4.12).
     """
 
     def __init__(

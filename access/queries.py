@@ -53,7 +53,7 @@ def forget_grants(user: Person) -> None:
 
 
 def may(user: Person, permission: str, namespace: str) -> bool:
-    """Say whether a person holds a permission in a namespace (domain.md 2.6, 4.10)."""
+    """Say whether a person holds a permission in a namespace (docs/semantics.md 2.6, 4.10)."""
     return permission in grants_of(user).within.get(namespace, frozenset())
 
 

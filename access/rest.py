@@ -45,7 +45,7 @@ def read_page(
     default_order: str | None = None,
     is_descending: bool = True,
 ) -> PageRequest:
-    """Read a list's paging parameters (domain.md 4.11).
+    """Read a list's paging parameters (docs/semantics.md 4.11).
 
     `filters` are the other parameters that the list knows, `orders` the fields it can be sorted by.
     Raises Refused: unknown_parameter, invalid_limit, invalid_value, invalid_token, token_mismatch.
@@ -68,7 +68,7 @@ def read_page(
 
 
 def refuse_unknown(params: QueryDict, known: Collection[str]) -> None:
-    """Refuse a misspelt parameter rather than answer another question (domain.md X100)."""
+    """Refuse a misspelt parameter rather than answer another question (docs/semantics.md X100)."""
     for name in params:
         if name not in known:
             hint = f"Known are {', '.join(sorted(known))}." if known else "None is known."
@@ -76,7 +76,7 @@ def refuse_unknown(params: QueryDict, known: Collection[str]) -> None:
 
 
 def list_parameter(params: QueryDict, name: str) -> tuple[str, ...]:
-    """Return a parameter's values, given with commas, by repetition or both (domain.md X100)."""
+    """Return a parameter's values, given with commas, by repetition or both (docs/semantics.md X100)."""
     parts = (part.strip() for text in params.getlist(name) for part in text.split(","))
     return tuple(part for part in parts if part)
 

@@ -12,7 +12,7 @@ class Role(StrEnum):
     READ = "read"
 
 
-# The words shown for the built-in roles (domain.md 2.8).
+# The words shown for the built-in roles (docs/semantics.md 2.8).
 ROLE_TITLES: dict[Role, str] = {
     Role.ADMIN: "Admin",
     Role.WRITE: "Operator",
@@ -20,7 +20,7 @@ ROLE_TITLES: dict[Role, str] = {
 }
 
 # permission -> the letters of the roles that hold it, besides admin, which holds all
-# (domain.md 2.6: 36 permissions; 4.10: 8 more).
+# (docs/semantics.md 2.6: 36 permissions; 4.10: 8 more).
 _TABLE: dict[str, str] = {
     "agent:read": "wr",
     "agent:write": "",
@@ -76,7 +76,7 @@ ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     Role.READ: frozenset(name for name, letters in _TABLE.items() if "r" in letters),
 }
 
-# Any of these lets a caller try to submit a job at all (domain.md 4.8 stage 0).
+# Any of these lets a caller try to submit a job at all (docs/semantics.md 4.8 stage 0).
 SUBMIT_PERMISSIONS: frozenset[str] = frozenset(
     name for name in _TABLE if name.endswith((":write", ":execute"))
 )
@@ -95,7 +95,7 @@ def permissions_of(
     custom_roles: Mapping[str, Iterable[str]] = _NO_CUSTOM_ROLES,
     direct: Iterable[str] = (),
 ) -> frozenset[str]:
-    """Return the union of what roles allow (domain.md 2.6).
+    """Return the union of what roles allow (docs/semantics.md 2.6).
 
     A custom role hides a built-in one of the same name; an unknown role, and an unknown permission
     of a custom role, give nothing. Direct permissions, if there are any, replace all roles.
@@ -115,7 +115,7 @@ def permissions_of(
 def permissions_to_submit(
     job_type: str, operation_permissions: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Return every permission that a job of a type asks for, all of them needed (domain.md 4.10).
+    """Return every permission that a job of a type asks for, all of them needed (docs/semantics.md 4.10).
 
     Operations ask for their own, also inside a config job, which else would lend its author the
     permissions of others.

@@ -55,7 +55,7 @@ def record_audit(
     reason: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write who asked for what, in the transaction of the change itself (domain.md 2.8)."""
+    """Write who asked for what, in the transaction of the change itself (docs/semantics.md 2.8)."""
     AuditEntry.objects.create(
         actor=actor.name[:150],
         token_name=actor.token_name[:128],

@@ -23,7 +23,7 @@ from agent.runners.base import GatedWork, Order, Outcome, Runner, Window, Work
 log = logging.getLogger("jobsite.agent.execution")
 
 ONE_SHOT = frozenset({"script", "query", "update"})
-# Starting again would fail in the same way (domain.md 1.5, "cannot start").
+# Starting again would fail in the same way (docs/semantics.md 1.5, "cannot start").
 CANNOT_START = frozenset(
     {
         "engine_missing",
@@ -45,7 +45,7 @@ RESTARTS_IN_VALIDATION = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The waits of the restart policy (domain.md 1.9), in seconds."""
+    """The waits of the restart policy (docs/semantics.md 1.9), in seconds."""
 
     first_delay: float = 1.0
     longest_delay: float = 300.0
@@ -190,7 +190,7 @@ class Execution:
         return failure("agent_restarted", "the agent was restarted; how the work ended is unknown")
 
     def _count_agent_restart(self) -> None:
-        """Report the agent's own restart (domain.md 1.10: progress is never lost silently)."""
+        """Report the agent's own restart (docs/semantics.md 1.10: progress is never lost silently)."""
         self.entry.restarts += 1
         self._reports.unseen_restarts += 1
         self._reports.observe(
@@ -249,7 +249,7 @@ class Execution:
         return self.assignment.validates and not self.entry.may_be_stable
 
     def _limit_restarts(self, outcome: Outcome) -> Outcome:
-        """Judge one end: whether it was up for long, and is one too many (domain.md 1.9, X02).
+        """Judge one end: whether it was up for long, and is one too many (docs/semantics.md 1.9, X02).
 
         Only the control plane knows whether it is stable; without one healthy window it is not.
         """
@@ -264,7 +264,7 @@ class Execution:
         return outcome
 
     def _goes_on(self, outcome: Outcome) -> bool:
-        """Say whether the restart policy wants it started again (domain.md 1.9)."""
+        """Say whether the restart policy wants it started again (docs/semantics.md 1.9)."""
         if outcome.status in {"timeout", "cancelled"}:
             return False
         if outcome.error_code in NEVER_AGAIN or outcome.error_code == "too_many_restarts":

@@ -86,7 +86,7 @@ def _manager(candidates: Mapping[str, str]) -> str:
 
 
 def gather() -> dict[str, Any]:
-    """Return what this machine is (domain.md 2.5, the agent view)."""
+    """Return what this machine is (docs/semantics.md 2.5, the agent view)."""
     return {
         "hostname": socket.gethostname(),
         "architecture": architecture(),
@@ -142,7 +142,7 @@ class Gauge:
         self._busy, self._all = _cpu_times()
 
     def resources(self) -> dict[str, Any]:
-        """Return the use of CPU, memory and the agent's own disk (domain.md 1.10)."""
+        """Return the use of CPU, memory and the agent's own disk (docs/semantics.md 1.10)."""
         busy, every = _cpu_times()
         cpu = _percent(busy - self._busy, every - self._all)
         self._busy, self._all = busy, every
@@ -165,7 +165,7 @@ def _cpu_times() -> tuple[int, int]:
 
 
 def conditions(resources: Mapping[str, Any], *, journal_full: bool) -> list[dict[str, Any]]:
-    """Return the conditions of this node with the thresholds of domain.md 2.5."""
+    """Return the conditions of this node with the thresholds of docs/semantics.md 2.5."""
     load_limit = LOAD_PER_CPU * (os.cpu_count() or 1)
     fullest = max((disk["percent"] for disk in disks()), default=resources["disk_percent"])
     found = {

@@ -105,7 +105,7 @@ def sign(seed: bytes, message: bytes) -> bytes:
 
 
 def acceptable_key(key: bytes) -> bool:
-    """Say whether a public key may be trusted at all (security.md 3).
+    """Say whether a public key may be trusted at all (docs/security.md).
 
     The eight points of small order and encodings that are not canonical are refused: with the
     identity as key, one constant signature is valid for every message.

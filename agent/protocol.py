@@ -15,7 +15,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 VERSION = 1
-# The longest frame either side accepts, in bytes (domain.md 4.2: 1 MiB payloads, both outputs).
+# The longest frame either side accepts, in bytes (docs/semantics.md 4.2: 1 MiB payloads, both outputs).
 MAX_FRAME = 4 * 1024 * 1024
 ENVELOPE_TYPE = "jobsite.assignment.v1"
 SESSION_CONTEXT = b"jobsite.session.v1\n"
@@ -162,7 +162,7 @@ class State(Frame):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowReport(Frame):
-    """What the execution did in one interval (domain.md 1.8); numbered from 1 per execution."""
+    """What the execution did in one interval (docs/semantics.md 1.8); numbered from 1 per execution."""
 
     kind: ClassVar[str] = "window"
     execution_id: str
@@ -195,7 +195,7 @@ class Log(Frame):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultReport(Frame):
-    """How the execution ended (domain.md 4.7)."""
+    """How the execution ended (docs/semantics.md 4.7)."""
 
     kind: ClassVar[str] = "result"
     execution_id: str

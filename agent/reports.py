@@ -32,7 +32,7 @@ class Reports:
         self._journal.record([self._state(state, **fields)], entry=self._entry)
 
     def end(self, state: str, outcome: Outcome, began: float, *, with_result: bool) -> None:
-        """Report the last state and, in the same breath, the result (domain.md 4.7)."""
+        """Report the last state and, in the same breath, the result (docs/semantics.md 4.7)."""
         message = outcome.error.strip().partition("\n")[0][:_MESSAGE_LIMIT]
         last = self._state(state, message=clean(message), error_code=outcome.error_code)
         frames: list[Frame] = [last]
@@ -42,7 +42,7 @@ class Reports:
         self._journal.record(frames, entry=self._entry)
 
     def window(self, window: Window) -> None:
-        """Report the numbers of one interval (domain.md 1.8)."""
+        """Report the numbers of one interval (docs/semantics.md 1.8)."""
         self._send_window(
             WindowReport(
                 execution_id=self._entry.execution_id,

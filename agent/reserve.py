@@ -1,4 +1,4 @@
-"""Room on the disk that is held back, so that a full disk costs no report (reliability.md F14)."""
+"""Room on the disk that is held back, so that a full disk costs no report."""
 
 from __future__ import annotations
 

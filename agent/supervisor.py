@@ -111,7 +111,7 @@ class Supervisor:
         if entry is None:
             entry = Entry(execution_id)
         elif has_ended:
-            # Resurrected: the same execution once more (domain.md X06).
+            # Resurrected: the same execution once more (docs/semantics.md X06).
             entry.attempt += 1
             entry.phase = "pending"
             entry.start = None
@@ -190,7 +190,7 @@ class Supervisor:
         self._journal.record([ack, state, result])
 
     def _refuse_for_space(self, assignment: Assignment) -> None:
-        """Refuse new work while the disk is full (reliability.md F14, domain.md X96)."""
+        """Refuse new work while the disk is full (reliability.md F14, docs/semantics.md X96)."""
         ack = Ack(execution_id=assignment.execution_id, desired_seq=assignment.desired_seq)
         state = State(
             execution_id=assignment.execution_id,

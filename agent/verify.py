@@ -56,7 +56,7 @@ class Verifier:
         """Return the assignment in the envelope; `now` is the control plane's time (Unix, seconds).
 
         The signature is checked over the bytes as they came, before anything is read from them
-        (security.md 3). Raises AssignmentRefusedError.
+        (docs/security.md). Raises AssignmentRefusedError.
         """
         try:
             payload, signature, _ = open_envelope(envelope)

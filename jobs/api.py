@@ -135,7 +135,7 @@ class JobsView(APIView):
 
 
 def _dry_run(intake: Intake, *, force: bool) -> dict[str, Any]:
-    """Say what a submission would do; nothing is stored (domain.md 4.9)."""
+    """Say what a submission would do; nothing is stored (docs/semantics.md 4.9)."""
     spec = intake.spec
     job = current_job(spec.namespace, spec.name)
     before = JobSpec.model_validate(version_of(job, job.version).spec) if job else None

@@ -23,7 +23,7 @@ _DEEPER = frozenset({"pipeline", "cases", "batching"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """Sorted names of the components of each kind, as in a node's capabilities (domain.md 1.10)."""
+    """Sorted names of the components of each kind, as in a node's capabilities (docs/semantics.md 1.10)."""
 
     inputs: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Components:
 
 
 def required_components(config: Mapping[str, object]) -> Components:
-    """Return the components a pipeline config names, nested ones included (domain.md 4.2)."""
+    """Return the components a pipeline config names, nested ones included (docs/semantics.md 4.2)."""
     found: dict[ComponentKind, set[str]] = {"input": set(), "processor": set(), "output": set()}
     for kind, name in _scan(config):
         found[kind].add(name)

@@ -15,7 +15,7 @@ from jobs.spec import JobSpec
 
 
 class Effect(StrEnum):
-    """What a change does to the fleet, the strongest first (domain.md X24)."""
+    """What a change does to the fleet, the strongest first (docs/semantics.md X24)."""
 
     RESTARTS = "restarts"
     RETARGETS = "retargets"

@@ -65,7 +65,7 @@ class _Bad:
 def parse_document(
     data: bytes | str, *, kind: Literal["json", "yaml"] | None = None, max_bytes: int = MAX_BYTES
 ) -> Document:
-    """Read one JSON or YAML 1.2 core document whose top is a mapping (domain.md 4.8 stage 1).
+    """Read one JSON or YAML 1.2 core document whose top is a mapping (docs/semantics.md 4.8 stage 1).
 
     Without `kind`, a text that begins with { or [ is JSON. Raises SpecRefused of the stage "parse":
     malformed_body with line and column, or body_too_large.

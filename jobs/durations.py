@@ -21,7 +21,7 @@ class DurationError(ValueError):
 
 
 def parse_duration(value: object) -> int:
-    """Read a duration as nanoseconds (domain.md 1.6, X42); raises DurationError."""
+    """Read a duration as nanoseconds (docs/semantics.md 1.6, X42); raises DurationError."""
     if isinstance(value, str):
         nanoseconds = _parse_text(value)
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -157,7 +157,7 @@ def study(user: Person, entry: Entry, job: Job | None) -> Study:
     """Say what a text would do if it were submitted; nothing is written.
 
     `job` is the one being edited, None for a new one. The order of checks is that of a
-    submission, and the plan comes from the planner that will carry it out (domain.md 4.8, 4.9).
+    submission, and the plan comes from the planner that will carry it out (docs/semantics.md 4.8, 4.9).
     """
     document: Document | None = None
     try:

@@ -103,7 +103,7 @@ def example_text(user: Person, name: str, namespace: str) -> str:
 
 
 def require_submitter(user: Person) -> None:
-    """Refuse `forbidden` to a person who may not submit any job at all (domain.md 4.8 stage 0)."""
+    """Refuse `forbidden` to a person who may not submit any job at all (docs/semantics.md 4.8 stage 0)."""
     held = (permissions_in(user, name) for name in readable_namespaces(user))
     if not any(SUBMIT_PERMISSIONS & permissions for permissions in held):
         raise Refused("forbidden", "A new job needs job:write in a namespace.")

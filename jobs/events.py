@@ -32,7 +32,7 @@ def write_events(drafts: Iterable[EventDraft]) -> None:
     """Give the events their numbers and store them, in the order given within each job.
 
     The caller holds the lock of every job concerned, so that numbers follow the commit order
-    (domain.md X41). One UPDATE for all jobs and one COPY for all events.
+    (docs/semantics.md X41). One UPDATE for all jobs and one COPY for all events.
     """
     by_job: dict[UUID, list[EventDraft]] = defaultdict(list)
     for draft in drafts:

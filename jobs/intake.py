@@ -39,7 +39,7 @@ class Intake:
 
 
 def read_spec(user: Person, document: Document, *, at: str = "", compat: bool = False) -> Intake:
-    """Check a submitted spec in the order of domain.md 4.8 and C10.
+    """Check a submitted spec in the order of docs/semantics.md 4.8 and C10.
 
     Namespace and permission come first, so that a stranger learns nothing about the rest.
     Raises Refused (`unknown_namespace`, `forbidden`) and SpecRefused.

@@ -18,7 +18,7 @@ def translate_deployment(
     """Return the rollout block that means the same, and one warning for each translation.
 
     `fleet_size` is the number of matching nodes, needed to turn a count of nodes into a percentage
-    (domain.md 1.1). Members that need no translation are handed on as they are.
+    (docs/semantics.md 1.1). Members that need no translation are handed on as they are.
     """
     rollout = dict(deployment)
     notes = [_note("", "deployment was read as rollout")]

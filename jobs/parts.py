@@ -48,7 +48,7 @@ class Part(BaseModel):
 
 
 class HealthCheck(Part):
-    """When an execution counts as healthy; durations in nanoseconds (domain.md 1.6, 1.8)."""
+    """When an execution counts as healthy; durations in nanoseconds (docs/semantics.md 1.6, 1.8)."""
 
     deadline: Duration = Field(gt=0, description="Longest wait until an execution is healthy.")
     interval: Duration = Field(DEFAULT_INTERVAL, ge=_SECOND, le=_HOUR)
@@ -62,7 +62,7 @@ class HealthCheck(Part):
 
 
 class Order(Part):
-    """The order in which nodes are taken into waves (domain.md X93)."""
+    """The order in which nodes are taken into waves (docs/semantics.md X93)."""
 
     by: Literal["id", "spread", "rings"] = "id"
     label: str = ""
@@ -70,7 +70,7 @@ class Order(Part):
 
 
 class RolloutSpec(Part):
-    """How a version gets onto its nodes (domain.md 1.6)."""
+    """How a version gets onto its nodes (docs/semantics.md 1.6)."""
 
     strategy: Literal["immediate", "rolling", "canary"] = "immediate"
     max_parallel: int = Field(10, ge=1, le=100, description="Wave size, percent of the nodes.")
@@ -89,7 +89,7 @@ class RolloutSpec(Part):
 
 
 class SelectorSpec(Part):
-    """Which nodes run the job, as submitted; every member must hold (domain.md 1.4, 4.3)."""
+    """Which nodes run the job, as submitted; every member must hold (docs/semantics.md 1.4, 4.3)."""
 
     match_ids: Texts | None = None
     match_labels: dict[str, str] = Field(default_factory=dict)
@@ -103,7 +103,7 @@ class SelectorSpec(Part):
 
 
 class Timeouts(Part):
-    """Limits in whole seconds; 0 is none, or the type's default (domain.md 1.2, X37)."""
+    """Limits in whole seconds; 0 is none, or the type's default (docs/semantics.md 1.2, X37)."""
 
     execution_timeout: int = Field(0, ge=0, le=MAX_SECONDS)
     queue_timeout: int = Field(0, ge=0, le=MAX_SECONDS)
@@ -111,7 +111,7 @@ class Timeouts(Part):
 
 
 class Signature(Part):
-    """One signature entry as submitted; jobs.signatures judges it (domain.md 3.4)."""
+    """One signature entry as submitted; jobs.signatures judges it (docs/semantics.md 3.4)."""
 
     algorithm: str
     public_key: str
@@ -121,7 +121,7 @@ class Signature(Part):
 
 
 class ScriptConfig(Part):
-    """A script and the runner it is for (domain.md 4.2)."""
+    """A script and the runner it is for (docs/semantics.md 4.2)."""
 
     runner: str
     payload: str
@@ -131,14 +131,14 @@ class ScriptConfig(Part):
 
 
 class OperationConfig(Part):
-    """One node operation with its parameters (domain.md 2.7)."""
+    """One node operation with its parameters (docs/semantics.md 2.7)."""
 
     operation: str
     params: dict[str, Any] = Field(default_factory=dict)
 
 
 class StackConfig(Part):
-    """Operations applied in order, again at each interval if one is given (domain.md 4.2)."""
+    """Operations applied in order, again at each interval if one is given (docs/semantics.md 4.2)."""
 
     operations: Annotated[tuple[OperationConfig, ...], Strict(strict=False)]
     interval: Duration | None = Field(None, ge=_SECOND)

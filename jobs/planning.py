@@ -31,7 +31,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecPlan:
-    """Which nodes a spec would touch, and in which waves (domain.md 4.9)."""
+    """Which nodes a spec would touch, and in which waves (docs/semantics.md 4.9)."""
 
     strategy: str
     matched: int
@@ -113,7 +113,7 @@ def plan_spec(spec: JobSpec, job: Job | None, *, run_hash: str) -> SpecPlan:
 
 
 def rollout_states(job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object]]:
-    """Return the state of the active rollout of each job that has one (domain.md 1.7)."""
+    """Return the state of the active rollout of each job that has one (docs/semantics.md 1.7)."""
     return _port().rollout_states(job_ids)
 
 

@@ -17,7 +17,7 @@ class Problem:
 
 
 class SpecRefused(Exception):  # noqa: N818 - the name says what happened to the spec
-    """A document was refused at one stage; it carries every problem of that stage (domain.md 4.8)."""
+    """A document was refused at one stage; it carries every problem of that stage (docs/semantics.md 4.8)."""
 
     def __init__(self, stage: str, problems: Iterable[Problem]) -> None:
         self.stage = stage
@@ -32,7 +32,7 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-# code -> (HTTP status, title); domain.md 4.12 and X38: closed, one status each.
+# code -> (HTTP status, title); docs/semantics.md 4.12 and X38: closed, one status each.
 CODES: dict[str, tuple[int, str]] = {
     "malformed_body": (400, "The body cannot be read"),
     "invalid_limit": (400, "The limit is out of range"),

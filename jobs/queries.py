@@ -24,7 +24,7 @@ def as_uuid(text: str) -> UUID | None:
 def find_job(
     user: Person, key: str, permission: str = "job:read", namespace: str | None = None
 ) -> Job:
-    """Return a job by its id or by its name (a deleted one by its id only, domain.md X55).
+    """Return a job by its id or by its name (a deleted one by its id only, docs/semantics.md X55).
 
     A name may need `namespace` when several of the user's namespaces have it.
     Raises Refused `not_found`, `forbidden`, `conflict`.
@@ -59,7 +59,7 @@ def jobs_for(
     name: str = "",
     outcomes: Collection[str] = (),
 ) -> QuerySet[Job]:
-    """Return the jobs a person may see, filtered (domain.md 1.12); deleted ones on request only.
+    """Return the jobs a person may see, filtered (docs/semantics.md 1.12); deleted ones on request only.
 
     Raises Refused `invalid_selector` for a label filter that cannot be read.
     """

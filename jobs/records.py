@@ -68,7 +68,7 @@ def version_record(version: JobVersion) -> dict[str, Any]:
 
 
 def event_record(event: Event) -> dict[str, Any]:
-    """Return one event (domain.md 1.12, 4.13)."""
+    """Return one event (docs/semantics.md 1.12, 4.13)."""
     return {
         "seq_num": event.pk,
         "job_seq_num": event.job_seq,
@@ -99,7 +99,7 @@ def problem_record(problem: Problem) -> dict[str, Any]:
 
 
 def plan_record(plan: SpecPlan) -> dict[str, Any]:
-    """Return the plan of a dry run: who, in which waves, and who is left out (domain.md 4.9)."""
+    """Return the plan of a dry run: who, in which waves, and who is left out (docs/semantics.md 4.9)."""
     return {
         "evaluation": {
             "matched": plan.matched,

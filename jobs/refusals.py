@@ -36,7 +36,7 @@ _PATTERN_WORDS = (
 def problem_of(
     detail: ErrorDetails, members_of: Mapping[tuple[str | int, ...], Collection[str]]
 ) -> tuple[str, Problem]:
-    """Return the stage and the problem of one error (domain.md 4.8, X38, C10).
+    """Return the stage and the problem of one error (docs/semantics.md 4.8, X38, C10).
 
     `members_of` names the known members of each block, for the hint of an unknown one.
     """

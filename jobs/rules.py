@@ -1,7 +1,7 @@
 """The rules of a spec that its types cannot say, each with the stage it belongs to.
 
 The rules read the submitted members whose types hold already, so that one bad member does not hide
-what is wrong with another (domain.md 4.8).
+what is wrong with another (docs/semantics.md 4.8).
 """
 
 import json
@@ -78,7 +78,7 @@ def spec_warnings(spec: Members) -> Iterator[Problem]:
 
 
 def is_plain_secret(key: str, value: object) -> bool:
-    """Tell whether an env value is a secret written in the open, to be masked (domain.md 4.2)."""
+    """Tell whether an env value is a secret written in the open, to be masked (docs/semantics.md 4.2)."""
     return (
         any(word in key.upper() for word in _SECRET_WORDS)
         and isinstance(value, str)

@@ -142,7 +142,7 @@ class EventPage(s.Serializer[Any]):
 
 
 def counts_of(jobs: QuerySet[JobRow]) -> dict[str, Any]:
-    """Return how many jobs there are in each state, of all pages (domain.md 2.4)."""
+    """Return how many jobs there are in each state, of all pages (docs/semantics.md 2.4)."""
     rows = jobs.order_by().values("state").annotate(n=Count("pk")).values_list("state", "n")
     counts = dict(rows)
     return {"total_items": sum(counts.values()), "status_counts": counts}

@@ -38,7 +38,7 @@ class Submission:
     # The ETag the writer saw, "<job id>.<version>"; None when he does not care (C10).
     expected: str | None = None
     reason: str = ""
-    # Signatures that held; their nonces are burnt when the job is stored (domain.md X36).
+    # Signatures that held; their nonces are burnt when the job is stored (docs/semantics.md X36).
     signatures: tuple[VerifiedSignature, ...] = ()
 
 
@@ -52,7 +52,7 @@ class Submitted:
 
 
 def etag_of(job: Job) -> str:
-    """Return what a writer names to say which version he saw (domain.md C10)."""
+    """Return what a writer names to say which version he saw (docs/semantics.md C10)."""
     return f"{job.pk}.{job.version}"
 
 
@@ -66,7 +66,7 @@ def current_job(namespace: str, name: str) -> Job | None:
 
 
 def check_changes(job: Job, submission: Submission) -> str:
-    """Return the cause of the new version: update or restart (domain.md 4.8 stage 11, X23).
+    """Return the cause of the new version: update or restart (docs/semantics.md 4.8 stage 11, X23).
 
     Raises Refused `no_changes`, `stale_revision`.
     """
@@ -89,7 +89,7 @@ def check_changes(job: Job, submission: Submission) -> str:
 
 
 def check_nodes(spec: JobSpec, plan: SpecPlan) -> None:
-    """Refuse one-shot work that nothing could run (domain.md 4.3, stage 8b).
+    """Refuse one-shot work that nothing could run (docs/semantics.md 4.3, stage 8b).
 
     Raises Refused `ambiguous_target`, `no_matching_node`, `nodes_pending_enrolment`,
     `runner_unavailable`.
@@ -114,7 +114,7 @@ def check_nodes(spec: JobSpec, plan: SpecPlan) -> None:
 
 
 def _check_one_named(spec: JobSpec, plan: SpecPlan) -> None:
-    """Refuse a target by name that several nodes answer to (domain.md 4.3, X27)."""
+    """Refuse a target by name that several nodes answer to (docs/semantics.md 4.3, X27)."""
     target = spec.effective_target
     named = [*plan.nodes, *(node for group in plan.left_out for node in group.nodes)]
     ids = target.narrow([node.id for node in named])
@@ -128,7 +128,7 @@ def _check_one_named(spec: JobSpec, plan: SpecPlan) -> None:
 
 
 def submit_job(actor: Actor, submission: Submission) -> Submitted:
-    """Store a spec as a new job, or as the next version of the job of that name (domain.md 1.2).
+    """Store a spec as a new job, or as the next version of the job of that name (docs/semantics.md 1.2).
 
     Permissions and the namespace have been checked. The rollout is started by the scheduler,
     which is rung on commit and finds the job due even when the ring is lost.
@@ -344,7 +344,7 @@ def record_state(
 
 
 def stop_job(actor: Actor, job_id: UUID, reason: str = "") -> tuple[Job, bool]:
-    """Want a job stopped everywhere; say whether that changed anything (domain.md 4.10, X85)."""
+    """Want a job stopped everywhere; say whether that changed anything (docs/semantics.md 4.10, X85)."""
     with transaction.atomic():
         job = lock_job(job_id)
         _refuse_deleted(job)
@@ -362,7 +362,7 @@ def stop_job(actor: Actor, job_id: UUID, reason: str = "") -> tuple[Job, bool]:
 
 
 def delete_job(actor: Actor, job_id: UUID, reason: str = "") -> Job:
-    """Delete a job softly: its name is free at once, its history stays (domain.md 1.3, X56)."""
+    """Delete a job softly: its name is free at once, its history stays (docs/semantics.md 1.3, X56)."""
     with transaction.atomic():
         job = lock_job(job_id)
         _refuse_deleted(job)
@@ -374,7 +374,7 @@ def delete_job(actor: Actor, job_id: UUID, reason: str = "") -> Job:
 
 
 def rerun_job(actor: Actor, job_id: UUID) -> Job:
-    """Have the scheduler look at a job again (domain.md 1.12, X72, X73)."""
+    """Have the scheduler look at a job again (docs/semantics.md 1.12, X72, X73)."""
     with transaction.atomic():
         job = lock_job(job_id)
         _refuse_deleted(job)

@@ -63,7 +63,7 @@ class TrustedSigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignaturePolicy:
-    """What a namespace asks of signatures (domain.md 3.4)."""
+    """What a namespace asks of signatures (docs/semantics.md 3.4)."""
 
     require_signatures: bool = False
     min_signatures: int = 1
@@ -109,7 +109,7 @@ def key_fingerprint(public_key: bytes) -> str:
 
 
 def signed_message(spec: Mapping[str, object], nonce: str, signed_at: str) -> bytes:
-    """Return the bytes that a signer signs for a spec as submitted (domain.md 3.4).
+    """Return the bytes that a signer signs for a spec as submitted (docs/semantics.md 3.4).
 
     Raises rfc8785.CanonicalizationError for integers beyond 2^53-1.
     """
@@ -128,7 +128,7 @@ def parse_public_key(text: str) -> bytes:
 
 
 def check_public_key(key: bytes) -> None:
-    """Refuse, with ValueError, keys that verify what nobody signed (security.md 3)."""
+    """Refuse, with ValueError, keys that verify what nobody signed (docs/security.md)."""
     y = int.from_bytes(key, "little") % 2**255
     if y >= _FIELD:
         raise ValueError("the public key is not in its canonical form")
@@ -143,7 +143,7 @@ def check_signatures(
     now: datetime,
     is_used: Callable[[bytes, str], bool],
 ) -> tuple[VerifiedSignature, ...]:
-    """Check every entry of `spec["signatures"]`, the spec being as submitted (domain.md 3.4, X36).
+    """Check every entry of `spec["signatures"]`, the spec being as submitted (docs/semantics.md 3.4, X36).
 
     `is_used(public_key, nonce)` tells whether a stored job used the pair within 24 hours; nonces
     are compared in lower case. Returns one entry for each signer. Raises SpecRefused of the stage

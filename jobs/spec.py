@@ -76,12 +76,12 @@ _NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"
 
 
 def default_restart_policy(job_type: str) -> RestartPolicy:
-    """Return the restart policy of a type that says nothing (domain.md 4.2)."""
+    """Return the restart policy of a type that says nothing (docs/semantics.md 4.2)."""
     return "never" if job_type in ONE_SHOT_TYPES else "on-failure"
 
 
 class JobSpec(Part):
-    """What a user wishes: the spec of one job version (domain.md 1.2, 4.2)."""
+    """What a user wishes: the spec of one job version (docs/semantics.md 1.2, 4.2)."""
 
     name: str = Field(min_length=1, max_length=128, pattern=_NAME_PATTERN)
     namespace: str = Field("default", min_length=1, max_length=63, pattern=_NAME_PATTERN)
@@ -113,17 +113,17 @@ class JobSpec(Part):
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether executions end by themselves: script, query, update (domain.md 4.2)."""
+        """Whether executions end by themselves: script, query, update (docs/semantics.md 4.2)."""
         return self.type in ONE_SHOT_TYPES
 
     @property
     def effective_restart_policy(self) -> RestartPolicy:
-        """The policy given, or the type's default (domain.md 4.2)."""
+        """The policy given, or the type's default (docs/semantics.md 4.2)."""
         return self.restart_policy or default_restart_policy(self.type)
 
     @property
     def effective_rollout(self) -> RolloutSpec:
-        """The rollout block, or its defaults: everything at once (domain.md 1.2)."""
+        """The rollout block, or its defaults: everything at once (docs/semantics.md 1.2)."""
         return self.rollout or RolloutSpec()
 
     @property
@@ -152,7 +152,7 @@ class JobSpec(Part):
 
     @property
     def required_runtime(self) -> str:
-        """The runner that a node must offer, or "" (domain.md 4.2)."""
+        """The runner that a node must offer, or "" (docs/semantics.md 4.2)."""
         return self.config.runner if isinstance(self.config, ScriptConfig) else ""
 
     @property
@@ -193,7 +193,7 @@ class JobSpec(Part):
         return wire | {name: value for name, value in open_blocks.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the wire form of the API: durations are whole nanoseconds (domain.md 1.6)."""
+        """Return the wire form of the API: durations are whole nanoseconds (docs/semantics.md 1.6)."""
         return self.to_wire(int)
 
     def to_yaml(self) -> str:
@@ -277,7 +277,7 @@ def parse_spec(
     at: str = "",
     after_structure: Callable[[], None] | None = None,
 ) -> ParsedSpec:
-    """Validate a spec, stage by stage (domain.md 4.8 stages 2 and 4 to 8).
+    """Validate a spec, stage by stage (docs/semantics.md 4.8 stages 2 and 4 to 8).
 
     `at` is the JSON pointer of the spec inside the document; paths of problems begin at the spec.
     `compat` translates a `deployment` block, for which `fleet_size` is the number of matching nodes.

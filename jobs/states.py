@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands (domain.md 1.3)."""
+    """Where a job stands (docs/semantics.md 1.3)."""
 
     UNDEFINED = ""
     PENDING = "pending"
@@ -36,7 +36,7 @@ MEANINGS: dict[JobState, str] = {
     JobState.DELETED: "It was deleted; its history stays.",
 }
 
-# Any state that is not deleted may be submitted anew, stopped or deleted (domain.md 1.3, X03);
+# Any state that is not deleted may be submitted anew, stopped or deleted (docs/semantics.md 1.3, X03);
 # the rows below add what the scheduler itself may do.
 _ANY = frozenset(
     {
@@ -103,7 +103,7 @@ class LiveCounts:
 
 
 def derive_state(counts: LiveCounts) -> JobState:
-    """Return the state of a long-running job without an active rollout (domain.md 1.3, 5).
+    """Return the state of a long-running job without an active rollout (docs/semantics.md 1.3, 5).
 
     No wanted execution: queued (X63). All completed: completed (X64). All failed: failed; loss
     alone never is (C04). Any that is degraded, failed or lost: degraded. Else running.
@@ -137,7 +137,7 @@ class OutcomeCounts:
 def derive_outcome(counts: OutcomeCounts) -> tuple[JobState, str] | None:
     """Return state and outcome of a finished one-shot job, None while any is unfinished.
 
-    The six rows of domain.md 2.1 with the words of 4.6 and the additions of X53.
+    The six rows of docs/semantics.md 2.1 with the words of 4.6 and the additions of X53.
 
     >>> derive_outcome(OutcomeCounts(completed=2, failed=1))
     (<JobState.FAILED: 'failed'>, 'partial_failure')

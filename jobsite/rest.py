@@ -34,7 +34,7 @@ UNAVAILABLE = "The database does not answer at this moment; ask again."
 
 
 class _StrictParser(BaseParser):
-    """Reads a body whole, never more than the limit, by the rules of domain.md 4.8 stage 1.
+    """Reads a body whole, never more than the limit, by the rules of docs/semantics.md 4.8 stage 1.
 
     The value becomes `request.data`; `request.document` also knows the line of each path.
     """
@@ -106,7 +106,7 @@ def problem_body(
     errors: Iterable[object] = (),
     details: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the members of one refusal (RFC 9457; domain.md head rule 4)."""
+    """Return the members of one refusal (RFC 9457; docs/semantics.md 4.12)."""
     status, title = CODES[code]
     body: dict[str, Any] = {
         "type": f"urn:jobsite:problem:{code}",

@@ -279,12 +279,12 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
 
-# --- Nodes: presence (domain.md 1.10) -----------------------------------------------------------
+# --- Nodes: presence (docs/semantics.md 1.10) -----------------------------------------------------------
 HEARTBEAT_INTERVAL = timedelta(seconds=env.float("HEARTBEAT_INTERVAL", default=10))
 DISCONNECTED_AFTER = timedelta(seconds=env.float("DISCONNECTED_AFTER", default=30))
 LOST_AFTER = timedelta(seconds=env.float("LOST_AFTER", default=330))
 START_GRACE = timedelta(seconds=env.float("START_GRACE", default=90))
-# The start clock of an execution whose job has no health check (domain.md C02).
+# The start clock of an execution whose job has no health check (docs/semantics.md C02).
 START_DEADLINE = timedelta(seconds=env.float("START_DEADLINE", default=300))
 # How often what is due is looked for without being told, by the web's sweeper and by beat's bell.
 SWEEP_INTERVAL = timedelta(seconds=env.float("SWEEP_INTERVAL", default=1))
@@ -297,7 +297,7 @@ AGENT_FILE = DATA / "jobsite-agent.pyz"
 CONTROL_KEY_FILE = Path(env.str("CONTROL_KEY_FILE", default=str(DATA / "control_key")))
 
 # How long windows, log lines, evaluations and events of executions and nodes are kept; 0 days is
-# for ever (domain.md 4.13).
+# for ever (docs/semantics.md 4.13).
 RETENTION = timedelta(days=env.float("RETENTION_DAYS", default=30))
 
 # --- Logs --------------------------------------------------------------------------------------

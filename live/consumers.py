@@ -193,7 +193,7 @@ class Room:
         await asyncio.sleep(PAUSE)
 
     async def _check(self) -> None:
-        """Close the sockets whose viewers may no longer look (security.md 2, WebSocket)."""
+        """Close the sockets whose viewers may no longer look (docs/security.md, WebSocket)."""
         epoch = await self.hub.epoch()
         for socket in tuple(self.sockets):
             if socket.epoch != epoch:

@@ -23,7 +23,7 @@ _MAPPINGS = ("labels", "capabilities")
 
 
 class EnrolView(APIView):
-    """A machine asks to join; it proves that it holds the key that it presents (security.md 2)."""
+    """A machine asks to join; it proves that it holds the key that it presents (docs/security.md)."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)

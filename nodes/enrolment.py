@@ -54,7 +54,7 @@ def issue_enrolment_token(
     actor_name: str = "",
     actor: Actor | None = None,
 ) -> str:
-    """Make a token and return its text, which is never to be seen again (security.md 2).
+    """Make a token and return its text, which is never to be seen again (docs/security.md).
 
     Raises Refused: unknown_namespace, invalid_value.
     """
@@ -104,7 +104,7 @@ def enrol_node(token: str, newcomer: Newcomer, now: datetime | None = None) -> N
 
     The same machine with the same key gets the same node again and needs no token (it asks again
     while it waits). Raises Refused: invalid_value, unauthenticated, conflict, forbidden
-    (security.md 2, domain.md X84).
+    (docs/security.md, docs/semantics.md X84).
     """
     now = now or timezone.now()
     try:

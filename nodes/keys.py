@@ -18,7 +18,7 @@ from django.conf import settings
 _KEY_BYTES = 32
 _PRIME = 2**255 - 19
 _SIGN_BIT = 2**255 - 1
-# y of the points of small order: whoever has one as a key signs anything (security.md 3).
+# y of the points of small order: whoever has one as a key signs anything (docs/security.md).
 _ORDER_8 = int.from_bytes(
     bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
 )
@@ -30,7 +30,7 @@ class KeyRefused(ValueError):  # noqa: N818 - the name says what happened to the
 
 
 def read_public_key(text: str) -> bytes:
-    """Return the 32 bytes of a base64 key. Raises KeyRefused (security.md 3)."""
+    """Return the 32 bytes of a base64 key. Raises KeyRefused (docs/security.md)."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:

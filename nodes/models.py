@@ -134,7 +134,7 @@ class EnrolmentToken(models.Model):
     namespace = models.ForeignKey(
         "access.Namespace", on_delete=models.CASCADE, related_name="enrolment_tokens"
     )
-    # Labels that win over what the agent claims (security.md 2).
+    # Labels that win over what the agent claims (docs/security.md).
     labels = models.JSONField(default=dict, blank=True)
     auto_accept = models.BooleanField(default=False)
     max_uses = models.PositiveIntegerField(default=1)

@@ -50,7 +50,7 @@ class ParamProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One row of the registry (domain.md 2.7, X91).
+    """One row of the registry (docs/semantics.md 2.7, X91).
 
     `path` is the tail behind /nodes/{target}; an operation without a path has no typed endpoint.
     `permission` is the one to ask for; `also` names one that is accepted in its place.
@@ -383,7 +383,7 @@ _ROWS: tuple[Operation, ...] = (
     _update("certificate.ca.create", "POST", "/certificate/ca", _NAME, _text("object*")),
     _update("certificate.ca.update", "PUT", "/certificate/ca/{name}", _NAME, _text("object*")),
     _update("certificate.ca.delete", "DELETE", "/certificate/ca/{name}", _NAME),
-    # domain.md 4.2: no endpoint of OSAPI; submitted as an update job alone.
+    # docs/semantics.md 4.2: no endpoint of OSAPI; submitted as an update job alone.
     _update("agent.upgrade", "", "", _text("version")),
 )
 

@@ -90,7 +90,7 @@ def record_vitals(vitals: Mapping[UUID, Vitals]) -> None:
             """
             UPDATE nodes_node n SET resource_usage = v.resources, conditions = v.conditions,
                 revision = n.revision + 1,
-                -- Work that it refused for want of room may be tried again (domain.md X96).
+                -- Work that it refused for want of room may be tried again (docs/semantics.md X96).
                 changed_at = CASE WHEN n.conditions @> %s::jsonb AND NOT v.conditions @> %s::jsonb
                     THEN %s ELSE n.changed_at END
             FROM unnest(%s::uuid[], %s::jsonb[], %s::jsonb[]) AS v(id, resources, conditions)
@@ -114,7 +114,7 @@ def record_vitals(vitals: Mapping[UUID, Vitals]) -> None:
 def tick_ingest_clock(now: datetime) -> None:
     """Say that reports can be taken in now; a jump of the clock is written down as a gap (law 7).
 
-    After a gap the grace begins anew, as after a start (domain.md X57, reliability.md 2.5).
+    After a gap the grace begins anew, as after a start (docs/semantics.md X57, docs/semantics.md 1.10).
     """
     with transaction.atomic(), connection.cursor() as cursor:
         _make_clock(cursor, now)

@@ -29,7 +29,7 @@ WRITE = "agent:write"
 # Observed states in which an execution holds one of a node's places.
 ACTIVE = ("pending", "starting", "validating", "running", "degraded", "stopping")
 
-# The badge in SQL, worst first; it agrees with `nodes.states.badge` (domain.md 4.4).
+# The badge in SQL, worst first; it agrees with `nodes.states.badge` (docs/semantics.md 4.4).
 BADGE = Case(
     When(connection_state=ConnectionState.DELETED, then=F("connection_state")),
     When(~Q(enrolment_state=EnrolmentState.ACCEPTED), then=F("enrolment_state")),

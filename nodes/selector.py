@@ -28,7 +28,7 @@ class SelectorError(ValueError):
 
 
 class Operator(StrEnum):
-    """The six forms of one requirement (domain.md 1.4)."""
+    """The six forms of one requirement (docs/semantics.md 1.4)."""
 
     EQUALS = "="
     NOT_EQUALS = "!="
@@ -43,7 +43,7 @@ _PRESENCE = frozenset({Operator.EXISTS, Operator.NOT_EXISTS})
 
 
 def check_label_key(key: str) -> str:
-    """Say what is wrong with a label key, or return "" (domain.md 1.4, X28, X87)."""
+    """Say what is wrong with a label key, or return "" (docs/semantics.md 1.4, X28, X87)."""
     prefix, slash, name = key.rpartition("/")
     if slash and not (len(prefix) <= _PREFIX_MAX and _PREFIX_RE.fullmatch(prefix)):
         return f"{prefix!r} is not a DNS prefix of at most {_PREFIX_MAX} characters"
@@ -56,7 +56,7 @@ def check_label_key(key: str) -> str:
 
 
 def check_label_value(value: str) -> str:
-    """Say what is wrong with a label value, or return "" (domain.md 1.4, X28)."""
+    """Say what is wrong with a label value, or return "" (docs/semantics.md 1.4, X28)."""
     if value and not _NAME_RE.fullmatch(value):
         return (
             f"{value!r} is not a label value: at most 63 letters, digits, '-', '_' or '.', "
@@ -74,7 +74,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether labels meet it; an absent key meets `!=` and `notin` (domain.md 1.4)."""
+        """Tell whether labels meet it; an absent key meets `!=` and `notin` (docs/semantics.md 1.4)."""
         if self.op in _PRESENCE:
             held = self.key in labels
         else:
@@ -163,7 +163,7 @@ class _Reader:
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Read exactly one requirement (domain.md 1.4); raises SelectorError with the column."""
+    """Read exactly one requirement (docs/semantics.md 1.4); raises SelectorError with the column."""
     reader = _Reader(text)
     requirement = reader.requirement()
     rest, column = reader.peek()
@@ -198,7 +198,7 @@ def print_label_filter(requirements: Iterable[Requirement]) -> str:
 
 
 class TargetKind(StrEnum):
-    """The four ways to route a job (domain.md 4.3)."""
+    """The four ways to route a job (docs/semantics.md 4.3)."""
 
     ANY = "_any"
     ALL = "_all"
@@ -218,7 +218,7 @@ class Target:
     value: str = ""
 
     def matches(self, node_id: str, name: str, hostname: str, labels: Mapping[str, str]) -> bool:
-        """Tell whether a node may be meant; `_any` may mean each node (domain.md 2.2, 4.3)."""
+        """Tell whether a node may be meant; `_any` may mean each node (docs/semantics.md 2.2, 4.3)."""
         match self.kind:
             case TargetKind.LABEL:
                 value = labels.get(self.key)
@@ -251,7 +251,7 @@ ALL = Target(TargetKind.ALL)
 
 
 def parse_target(text: str) -> Target:
-    """Read a target (domain.md 2.2, 4.3, X27, X28, X31); raises SelectorError."""
+    """Read a target (docs/semantics.md 2.2, 4.3, X27, X28, X31); raises SelectorError."""
     if not text:
         raise SelectorError("the target is empty")
     for column, character in enumerate(text, start=1):
@@ -273,7 +273,7 @@ def parse_target(text: str) -> Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Which nodes are meant: every member must hold; an absent member holds (domain.md 1.4).
+    """Which nodes are meant: every member must hold; an absent member holds (docs/semantics.md 1.4).
 
     `match_ids` None is absent, an empty tuple matches nobody.
     """

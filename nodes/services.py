@@ -53,7 +53,7 @@ __all__ = [
 
 _UNFINISHED = ("pending", "starting", "validating", "running", "degraded", "stopping")
 _LONG_RUNNING = ("pipeline", "config")
-# Time since a node was heard in which nobody could be heard (law 7, reliability.md 2.5).
+# Time since a node was heard in which nobody could be heard (law 7, docs/semantics.md 1.10).
 GAPS_SINCE = """
     (SELECT coalesce(sum(least(g.ended_at, %(now)s) - greatest(g.started_at, {since})),
         interval '0') FROM nodes_ingestgap g
@@ -67,7 +67,7 @@ GAPS_SINCE = """
 def accept_node(node_id: UUID, actor: Actor = SYSTEM, *, fingerprint: str = "") -> Node:
     """Trust a pending or rejected node; with a fingerprint only if it is this node's.
 
-    Raises Refused: not_found, conflict (domain.md 4.4, X84).
+    Raises Refused: not_found, conflict (docs/semantics.md 4.4, X84).
     """
     return _enrol(node_id, EnrolmentState.ACCEPTED, actor, fingerprint=fingerprint)
 
@@ -104,7 +104,7 @@ def _enrol(node_id: UUID, to: EnrolmentState, actor: Actor, *, fingerprint: str 
 
 @transaction.atomic
 def set_node_labels(node_id: UUID, labels: Mapping[str, str], actor: Actor = SYSTEM) -> Node:
-    """Replace the labels that people set; they win over what the agent reports (domain.md 4.4).
+    """Replace the labels that people set; they win over what the agent reports (docs/semantics.md 4.4).
 
     Raises Refused: not_found, invalid_value.
     """
@@ -119,7 +119,7 @@ def change_node_labels(
     *,
     revision: int | None = None,
 ) -> Node:
-    """Set some of the labels that people set and take away those that are None (domain.md 4.4).
+    """Set some of the labels that people set and take away those that are None (docs/semantics.md 4.4).
 
     With a revision only if the node still has it. Raises Refused: not_found, invalid_value,
     stale_revision.
@@ -146,7 +146,7 @@ def _put_labels(node: Node, labels: dict[str, str], actor: Actor) -> Node:
 
 @transaction.atomic
 def drain_node(node_id: UUID, actor: Actor = SYSTEM, *, evict: bool = False) -> Node:
-    """Give a node no more work; it is cordoned once its one-shot work has ended (domain.md 4.4).
+    """Give a node no more work; it is cordoned once its one-shot work has ended (docs/semantics.md 4.4).
 
     Raises Refused: not_found, already_draining.
     """
@@ -180,7 +180,7 @@ def undrain_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
 
 @transaction.atomic
 def delete_node(node_id: UUID, actor: Actor = SYSTEM) -> Node:
-    """Remove a node; its row stays for history and its machine may enrol anew (domain.md 4.4).
+    """Remove a node; its row stays for history and its machine may enrol anew (docs/semantics.md 4.4).
 
     Raises Refused `not_found`.
     """
@@ -215,11 +215,11 @@ def _in_flight(node: Node) -> bool:
 
 
 def mark_silent_nodes(now: datetime | None = None) -> int:
-    """Mark nodes disconnected strictly after 30 s of silence, lost 5 min later (domain.md X57).
+    """Mark nodes disconnected strictly after 30 s of silence, lost 5 min later (docs/semantics.md X57).
 
     Time in which the control plane heard nobody is taken off, nothing is marked in the grace
     after such a time (X57), and above the brake's share of a namespace nobody turns lost until
-    the silence is twice as long (reliability.md 2.5). Returns how many nodes were marked.
+    the silence is twice as long (docs/semantics.md 1.10). Returns how many nodes were marked.
     """
     now = now or timezone.now()
     clock = IngestClock.objects.order_by("pk").first()

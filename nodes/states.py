@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class ConnectionState(StrEnum):
-    """Whether the node's agent is heard (domain.md 1.10)."""
+    """Whether the node's agent is heard (docs/semantics.md 1.10)."""
 
     DISCONNECTED = "disconnected"
     CONNECTED = "connected"
@@ -13,7 +13,7 @@ class ConnectionState(StrEnum):
 
 
 class SchedulingState(StrEnum):
-    """Whether the node takes new work (domain.md 4.4)."""
+    """Whether the node takes new work (docs/semantics.md 4.4)."""
 
     READY = "ready"
     DRAINING = "draining"
@@ -21,7 +21,7 @@ class SchedulingState(StrEnum):
 
 
 class EnrolmentState(StrEnum):
-    """Whether the node is trusted (domain.md 4.4)."""
+    """Whether the node is trusted (docs/semantics.md 4.4)."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
@@ -47,7 +47,7 @@ SCHEDULING_TRANSITIONS: dict[SchedulingState, frozenset[SchedulingState]] = {
 ENROLMENT_TRANSITIONS: dict[EnrolmentState, frozenset[EnrolmentState]] = {
     EnrolmentState.PENDING: frozenset({EnrolmentState.ACCEPTED, EnrolmentState.REJECTED}),
     EnrolmentState.ACCEPTED: frozenset({EnrolmentState.REVOKED}),
-    # A rejected machine may be let in after all, by an administrator (domain.md X84).
+    # A rejected machine may be let in after all, by an administrator (docs/semantics.md X84).
     EnrolmentState.REJECTED: frozenset({EnrolmentState.ACCEPTED}),
     EnrolmentState.REVOKED: frozenset(),
 }
@@ -72,7 +72,7 @@ ENROLMENT_MEANINGS: dict[EnrolmentState, str] = {
 
 
 def badge(*, connection: str, scheduling: str, enrolment: str) -> str:
-    """Return the one word shown for a node: the worst of its three axes (domain.md 4.4).
+    """Return the one word shown for a node: the worst of its three axes (docs/semantics.md 4.4).
 
     >>> badge(connection="connected", scheduling="draining", enrolment="accepted")
     'draining'

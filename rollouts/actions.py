@@ -281,7 +281,7 @@ def _finish(action: Finish, scene: Scene) -> bool:
         kind="finish",
     )
     end_rollout(job, rollout, RolloutState.COMPLETED, action.reason, scene.now, **action.facts)
-    # One that ended because every node left proves nothing (domain.md C01).
+    # One that ended because every node left proves nothing (docs/semantics.md C01).
     if action.makes_stable:
         job.stable_version = rollout.version.number
         Job.objects.filter(pk=job.pk).update(stable_version=job.stable_version)

@@ -6,14 +6,14 @@ from rollouts.facts import Facts, but
 from rollouts.observation import UP, Change, Rules, fail, weigh_one
 from rollouts.states import TERMINAL, ObservedState
 
-# Of a run of missing windows the first two are forgiven (domain.md C07).
+# Of a run of missing windows the first two are forgiven (docs/semantics.md C07).
 FORGIVEN_WINDOWS = 2
 
 
 def apply_deadline(
     facts: Facts, now: datetime, *, connected: bool, gaps: timedelta = timedelta(0)
 ) -> Change | None:
-    """Fail an execution whose clock ran out (domain.md 1.8, C02, X18), None while it runs.
+    """Fail an execution whose clock ran out (docs/semantics.md 1.8, C02, X18), None while it runs.
 
     `gaps` is the time since the clock began in which the control plane heard nobody; it is added
     to the clock and to its cap. While its node is away only the cap counts.
@@ -39,7 +39,7 @@ def apply_deadline(
 def missed_windows(
     facts: Facts, rules: Rules, until: datetime, *, since: datetime, gaps: timedelta = timedelta(0)
 ) -> int:
-    """Count the intervals without a window that are to be judged: all but two (domain.md C07).
+    """Count the intervals without a window that are to be judged: all but two (docs/semantics.md C07).
 
     `since` is the last window, the moment it came up or its node's session opened: the latest of
     them. `until` is when its node was last heard: beyond that its silence may be anybody's.

@@ -89,7 +89,7 @@ class Moment:
 
     @property
     def error_rate(self) -> float:
-        """Errors in percent of messages; errors without messages count as all (domain.md 1.8)."""
+        """Errors in percent of messages; errors without messages count as all (docs/semantics.md 1.8)."""
         return min(100.0, 100 * self.errors / max(1, self.messages))
 
     @property

@@ -76,11 +76,11 @@ def meet_node(
 
 
 def meet_nodes(said: Mapping[UUID, Inventory], now: datetime) -> dict[UUID, list[Frame]]:
-    """Compare what nodes say they have with what they should have (domain.md 4.5).
+    """Compare what nodes say they have with what they should have (docs/semantics.md 4.5).
 
     What a node confirmed once and lacks now is told again; what is not an execution of this node
     is to be given up: the frames returned. Clocks that stood still while it was away go on
-    (domain.md 1.8). At most three statements for all of them.
+    (docs/semantics.md 1.8). At most three statements for all of them.
     """
     named = [pk for inventory in said.values() for pk in inventory.known]
     rows = fetch(

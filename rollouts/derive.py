@@ -112,7 +112,7 @@ def _one_shot(job: Job, now: datetime) -> None:
 
 
 def _outcomes(job: Job) -> dict[str, int]:
-    """Count how the executions of the newest version ended (domain.md 4.6).
+    """Count how the executions of the newest version ended (docs/semantics.md 4.6).
 
     What a node refused has not ended while it is still wanted, and its next try speaks for it.
     """
@@ -142,7 +142,7 @@ def _long_running(job: Job, rollout: Rollout, now: datetime) -> None:
     counts = _live_counts(job)
     state = derive_state(counts)
     if job.state not in (JobState.RUNNING, JobState.DEGRADED, JobState.COMPLETED, state):
-        # A rollout that has just completed passes through running (domain.md X46).
+        # A rollout that has just completed passes through running (docs/semantics.md X46).
         if job.state not in (JobState.DEPLOYING, JobState.FAILED):
             _move(job, JobState.DEPLOYING, "Nodes match again", now)
         if state is not JobState.QUEUED:
@@ -187,7 +187,7 @@ def _live_counts(job: Job) -> LiveCounts:
 
 
 def _time_out(job: Job, rollout: Rollout | None, terms: Terms, now: datetime) -> bool:
-    """Fail a job whose queue or total timeout has passed (domain.md 1.3, 1.9)."""
+    """Fail a job whose queue or total timeout has passed (docs/semantics.md 1.3, 1.9)."""
     if job.pending_since is None:
         return False
     code = ""

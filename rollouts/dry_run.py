@@ -21,7 +21,7 @@ def plan_spec(spec: JobSpec, job: Job | None, *, run_hash: str) -> SpecPlan:
     """Return the plan of `spec` as the next version of `job`: two queries, nothing written.
 
     It goes through the planner that will carry it out, over the nodes as they are now, so what
-    it shows is what happens unless nodes change in between (domain.md 4.9).
+    it shows is what happens unless nodes change in between (docs/semantics.md 4.9).
     """
     terms = terms_of_spec(spec)
     matched = _matched(spec.namespace, job, terms)

@@ -142,7 +142,7 @@ class Targets:
         return sum(1 for _ in takewhile(lambda n: n.script.ring == head[0].script.ring, head))
 
     def unwell_in_wave(self) -> int:
-        """Count stable nodes of the newest wave that are not well now (domain.md X10)."""
+        """Count stable nodes of the newest wave that are not well now (docs/semantics.md X10)."""
         return sum(
             node.target is TargetState.UPDATED and _is_unwell(node)
             for node in self.members.values()

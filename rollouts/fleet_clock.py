@@ -63,7 +63,7 @@ class FleetClock(ABC):
         self.strategy = scenario.policy.strategy
         self.spec = NEW
         self.state = RolloutState.ACTIVE
-        # The total when the newest failure was counted (domain.md C08).
+        # The total when the newest failure was counted (docs/semantics.md C08).
         self.total_at_failure = 0
         # Failed nodes with a stable execution to return to.
         self.revivable: dict[str, VirtualNode] = {}
@@ -233,7 +233,7 @@ class FleetClock(ABC):
     def _settle_target(self, node: VirtualNode, outcome: TargetState) -> None:
         """Count a released node as settled; a failed one runs nothing until it is brought back.
 
-        After the end of its rollout it is neither counted nor brought back (domain.md X68).
+        After the end of its rollout it is neither counted nor brought back (docs/semantics.md X68).
         """
         if outcome is TargetState.FAILED:
             node.spec = NOTHING
@@ -246,7 +246,7 @@ class FleetClock(ABC):
             if node.script.has_stable:
                 self.revivable[node.name] = node
 
-    # Clocks (domain.md C02).
+    # Clocks (docs/semantics.md C02).
 
     def _health(self) -> HealthPolicy:
         return self.scenario.health or HealthPolicy()
@@ -314,7 +314,7 @@ class FleetClock(ABC):
         return True
 
     def leave(self, name: str) -> bool:
-        """Take a node out of the rollout: deleted, or it no longer matches (domain.md C08)."""
+        """Take a node out of the rollout: deleted, or it no longer matches (docs/semantics.md C08)."""
         node = self.nodes.get(name)
         if node is None or node.target is TargetState.LEFT:
             return False

@@ -1,4 +1,4 @@
-"""When an execution is healthy: windows, streaks, clocks and the verdict (domain.md 1.8)."""
+"""When an execution is healthy: windows, streaks, clocks and the verdict (docs/semantics.md 1.8)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPolicy:
-    """How health is judged: the health_check block, or its defaults (domain.md 1.6, X14)."""
+    """How health is judged: the health_check block, or its defaults (docs/semantics.md 1.6, X14)."""
 
     interval: timedelta = timedelta(seconds=10)
     success_threshold: int = 2
@@ -27,7 +27,7 @@ class Window:
     process_alive: bool = True
     restarts: int = 0
     ended_at: datetime | None = None
-    # Measured while the node was disconnected: stored, never judged (domain.md X16).
+    # Measured while the node was disconnected: stored, never judged (docs/semantics.md X16).
     late: bool = False
 
 
@@ -39,9 +39,9 @@ class Streaks:
     unhealthy: int = 0
 
 
-# More restarts than this while it validates fail an execution (domain.md 1.9, X02).
+# More restarts than this while it validates fail an execution (docs/semantics.md 1.9, X02).
 MAX_RESTARTS_IN_VALIDATION = 5
-# A connected node may owe this many windows before its silence counts (domain.md C07).
+# A connected node may owe this many windows before its silence counts (docs/semantics.md C07).
 TOLERATED_SILENT_INTERVALS = 2
 
 
@@ -69,7 +69,7 @@ def error_rate(window: Window) -> Fraction:
 
 
 def is_healthy(window: Window, policy: HealthPolicy) -> bool:
-    """Judge one window: alive, not restarted, error rate at most the limit (domain.md 1.8).
+    """Judge one window: alive, not restarted, error rate at most the limit (docs/semantics.md 1.8).
 
     A rate equal to the limit is healthy, and so is an idle window.
 
@@ -102,14 +102,14 @@ def why_unhealthy(window: Window, policy: HealthPolicy) -> str:
 
 
 def advance(streaks: Streaks, *, healthy: bool) -> Streaks:
-    """Return the streaks after one more window; the two reset each other (domain.md 1.8)."""
+    """Return the streaks after one more window; the two reset each other (docs/semantics.md 1.8)."""
     if healthy:
         return Streaks(healthy=streaks.healthy + 1)
     return Streaks(unhealthy=streaks.unhealthy + 1)
 
 
 def weigh(streaks: Streaks, policy: HealthPolicy, reason: str = "", restarts: int = 0) -> Judgement:
-    """Return what the streaks say: the first to reach its threshold decides (domain.md 1.8).
+    """Return what the streaks say: the first to reach its threshold decides (docs/semantics.md 1.8).
 
     `restarts` are those since validation began: the sixth fails, whatever the windows (X02).
     """
@@ -172,7 +172,7 @@ def expire(streaks: Streaks, *, capped: bool = False) -> Judgement:
 
 
 def is_degraded(streaks: Streaks, policy: HealthPolicy, *, was_degraded: bool) -> bool:
-    """Say whether a stable execution is degraded after its last window (domain.md 1.5, X14).
+    """Say whether a stable execution is degraded after its last window (docs/semantics.md 1.5, X14).
 
     It takes failure_threshold unhealthy windows in a row to become so, and success_threshold
     healthy ones to recover; in between it stays what it was.
@@ -190,7 +190,7 @@ def owed_windows(
 ) -> int:
     """Return how many unhealthy `no_report` windows the silence of a connected node makes.
 
-    Each interval without a window counts, from the third on (domain.md C07). `heard_at` is when
+    Each interval without a window counts, from the third on (docs/semantics.md C07). `heard_at` is when
     the last window ended or validation or the connection began, whichever is latest; `gaps` is
     the time in between in which the control plane itself was away.
 
@@ -207,7 +207,7 @@ def owed_windows(
 class Clock:
     """One deadline: when it runs out, at the latest when, and what was left when it was held.
 
-    A clock is held while the node is away, but never beyond twice its length (domain.md 1.8, C02).
+    A clock is held while the node is away, but never beyond twice its length (docs/semantics.md 1.8, C02).
     """
 
     runs_out_at: datetime | None

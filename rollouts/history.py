@@ -104,7 +104,7 @@ class _Replay:
         self.nodes[name] = replace(node, target=target)
 
     def settle(self, name: str, node: NodePast) -> None:
-        """Move a released node to its end as soon as its execution has told it (domain.md 1.7).
+        """Move a released node to its end as soon as its execution has told it (docs/semantics.md 1.7).
 
         After the end of the rollout nothing is counted any more (X68).
         """

@@ -77,7 +77,7 @@ def ingest(batch: Sequence[Incoming], now: datetime | None = None) -> Taken:
     """Apply frames in their order and commit; only then may they be acknowledged.
 
     Frames seen before, malformed, or about another node's execution are counted and dropped, and
-    acknowledged all the same, so that nothing blocks (reliability.md S17, F11, F16).
+    acknowledged all the same, so that nothing blocks.
     """
     now = now or timezone.now()
     reports, bad = _read(batch)

@@ -206,7 +206,7 @@ def _is_at_gate(rollout: Rollout) -> bool:
 
 
 def planned_sizes(rollout: Rollout, terms: Terms, counts: Iterable[MarkCount]) -> list[int]:
-    """Return the sizes of the waves to come (domain.md 1.7, C09): canaries, then W within rings."""
+    """Return the sizes of the waves to come (docs/semantics.md 1.7, C09): canaries, then W within rings."""
     rings: Counter[int] = Counter()
     for row in counts:
         rings[row.ring if terms.order.by == "rings" else 0] += row.count

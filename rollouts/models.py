@@ -39,11 +39,11 @@ class Rollout(models.Model):
     wave_size = models.PositiveIntegerField(default=0)
     current_wave = models.PositiveIntegerField(default=0)
     total_waves = models.PositiveIntegerField(default=0)
-    # Counts of nodes (domain.md C01, C08): matched, updated or already current, failed.
+    # Counts of nodes (docs/semantics.md C01, C08): matched, updated or already current, failed.
     total_nodes = models.PositiveIntegerField(default=0)
     updated_nodes = models.PositiveIntegerField(default=0)
     failed_nodes = models.PositiveIntegerField(default=0)
-    # The number of nodes when one failed last: leaving later never halts (domain.md C08).
+    # The number of nodes when one failed last: leaving later never halts (docs/semantics.md C08).
     total_at_failure = models.PositiveIntegerField(default=0)
     # The stable version behind an update; for a rollback the version that it leaves.
     rollback_to_version = models.PositiveIntegerField(default=0)
@@ -264,7 +264,7 @@ class Execution(models.Model):
     validating_at = models.DateTimeField(null=True, blank=True)
     # When a clock of this execution runs out; null when none is running.
     deadline_at = models.DateTimeField(null=True, blank=True)
-    # The longest a clock may be held off by a node that is away (domain.md 1.8: twice).
+    # The longest a clock may be held off by a node that is away (docs/semantics.md 1.8: twice).
     deadline_cap_at = models.DateTimeField(null=True, blank=True)
     stable_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -351,7 +351,7 @@ class HealthWindow(models.Model):
     rss_bytes = models.BigIntegerField(null=True, blank=True)
     last_error = models.CharField(max_length=1024, blank=True, default="")
     is_healthy = models.BooleanField()
-    # Measured while the node was away: stored, never judged (domain.md X16).
+    # Measured while the node was away: stored, never judged (docs/semantics.md X16).
     is_late = models.BooleanField(default=False)
     reason = models.CharField(max_length=256, blank=True, default="")
 
@@ -365,7 +365,7 @@ class HealthWindow(models.Model):
 
 
 class Result(models.Model):
-    """How an execution ended: exactly one each, of its last attempt (domain.md 4.7, X98)."""
+    """How an execution ended: exactly one each, of its last attempt (docs/semantics.md 4.7, X98)."""
 
     execution = models.OneToOneField(
         Execution, primary_key=True, on_delete=models.CASCADE, related_name="result"

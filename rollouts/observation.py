@@ -18,7 +18,7 @@ from rollouts.health import (
 from rollouts.reports import RESULT_STATES, ResultSeen, StateSeen, WindowSeen
 from rollouts.states import STARTED, TERMINAL, DesiredState, ObservedState, may_observe
 
-# During validation the sixth restart fails the execution (domain.md 1.9, X02).
+# During validation the sixth restart fails the execution (docs/semantics.md 1.9, X02).
 RESTARTS_IN_VALIDATION = 5
 # Until then after a reconnect an agent may still be sending what it measured while it was away.
 BACKLOG = timedelta(seconds=60)
@@ -30,7 +30,7 @@ UP = frozenset({ObservedState.VALIDATING, ObservedState.RUNNING, ObservedState.D
 class Rules:
     """What the version's spec says about judging its executions; the same for all of them."""
 
-    # Only pipelines have windows; other types settle by their result alone (domain.md X52).
+    # Only pipelines have windows; other types settle by their result alone (docs/semantics.md X52).
     has_windows: bool = True
     validates: bool = False
     policy: HealthPolicy = field(default_factory=HealthPolicy)
@@ -51,7 +51,7 @@ class Change:
 def apply_state(facts: Facts, rules: Rules, report: StateSeen, now: datetime) -> Change | None:
     """Return what a reported state changes, None when it is stale, illegal or says nothing new.
 
-    domain.md 1.5, X02, X19, X81, X82; the table of legal steps is rollouts.states.
+    docs/semantics.md 1.5, X02, X19, X81, X82; the table of legal steps is rollouts.states.
     """
     if _knows_too_little(facts):
         return None
@@ -69,7 +69,7 @@ def apply_state(facts: Facts, rules: Rules, report: StateSeen, now: datetime) ->
 
 
 def apply_result(facts: Facts, rules: Rules, result: ResultSeen, now: datetime) -> Change | None:
-    """Return what a result changes beside being stored (domain.md 4.6, X82), None if nothing.
+    """Return what a result changes beside being stored (docs/semantics.md 4.6, X82), None if nothing.
 
     A result that wins the race against a stop is kept; an execution that has ended stays as it
     ended.
@@ -111,7 +111,7 @@ def _knows_too_little(facts: Facts) -> bool:
     """Say whether this is still about an earlier run of an execution that should run again.
 
     A node reports in order: what comes before its word that it knows of the resurrection is
-    about the run that was stopped (domain.md X06).
+    about the run that was stopped (docs/semantics.md X06).
     """
     return (
         facts.desired_state == DesiredState.RUNNING and 0 < facts.delivered_seq < facts.desired_seq
@@ -141,7 +141,7 @@ def _may_say(facts: Facts, reported: ObservedState) -> bool:
 
 
 def _revived(facts: Facts, reported: ObservedState) -> ObservedState:
-    """Say what becomes of a lost execution that is alive (domain.md X19)."""
+    """Say what becomes of a lost execution that is alive (docs/semantics.md X19)."""
     if facts.desired_state == DesiredState.STOPPED or facts.stable_at is None:
         return ObservedState.STOPPING
     return reported if reported is ObservedState.STARTING else ObservedState.RUNNING
@@ -185,7 +185,7 @@ def _too_often(facts: Facts) -> str:
 
 
 def judge_window(rules: Rules, seen: WindowSeen) -> tuple[bool, str]:
-    """Say whether a window is healthy, and if not why (domain.md 1.8)."""
+    """Say whether a window is healthy, and if not why (docs/semantics.md 1.8)."""
     window = _window(seen)
     healthy = is_healthy(window, rules.policy)
     return healthy, "" if healthy else why_unhealthy(window, rules.policy)
@@ -212,7 +212,7 @@ def apply_window(
 
 
 def is_late(seen: WindowSeen, connected_since: datetime | None, now: datetime) -> bool:
-    """Say whether a window was measured while its node was away (domain.md X16).
+    """Say whether a window was measured while its node was away (docs/semantics.md X16).
 
     A node whose clock is behind must not have all its windows called late, so this holds only
     while a backlog may still be coming in.
@@ -235,19 +235,19 @@ def _window(seen: WindowSeen) -> Window:
 
 
 def _is_judged(facts: Facts) -> bool:
-    # A restart during validation is a part of it: its windows count (domain.md X02).
+    # A restart during validation is a part of it: its windows count (docs/semantics.md X02).
     if facts.observed_state in UP:
         return True
     return facts.observed_state == ObservedState.STARTING and facts.validating_at is not None
 
 
 def _after_deadline(facts: Facts, seen: WindowSeen, now: datetime) -> bool:
-    # A window that ends exactly at the deadline still counts (domain.md X15, C02).
+    # A window that ends exactly at the deadline still counts (docs/semantics.md X15, C02).
     return facts.deadline_at is not None and min(seen.ended_at, now) > facts.deadline_at
 
 
 def weigh_one(facts: Facts, rules: Rules, *, healthy: bool, reason: str, now: datetime) -> Change:
-    """Return the execution after one more judged interval (domain.md 1.8)."""
+    """Return the execution after one more judged interval (docs/semantics.md 1.8)."""
     streaks = advance(
         Streaks(healthy=facts.healthy_streak, unhealthy=facts.unhealthy_streak), healthy=healthy
     )
@@ -274,7 +274,7 @@ def _validate(facts: Facts, rules: Rules, judgement: Judgement, now: datetime) -
 
 
 def _watch(facts: Facts, rules: Rules, judgement: Judgement, now: datetime) -> Change:
-    # A stable execution is only ever degraded by its windows (domain.md 1.5, X14).
+    # A stable execution is only ever degraded by its windows (docs/semantics.md 1.5, X14).
     observed = facts.observed_state
     if judgement.verdict is Verdict.FAILED and observed == ObservedState.RUNNING:
         return _move(facts, rules, ObservedState.DEGRADED, now, message=judgement.reason)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class OrderBy(StrEnum):
-    """The three orders (domain.md X93)."""
+    """The three orders (docs/semantics.md X93)."""
 
     ID = "id"
     SPREAD = "spread"

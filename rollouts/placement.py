@@ -13,7 +13,7 @@ from rollouts.models import Rollout
 from rollouts.sets import change, fetch
 from rollouts.terms import Terms
 
-# Ends stay what they are when the work is no longer wanted (domain.md X86).
+# Ends stay what they are when the work is no longer wanted (docs/semantics.md X86).
 ENDED = "e.observed_state IN ('completed', 'failed', 'stopped', 'lost')"
 
 
@@ -66,7 +66,7 @@ def replace_executions(
     """Give each node that `chosen` yields an execution of `version` in place of its present one.
 
     `chosen` is SQL for a set of node ids. The old execution is told to stop; the agent starts
-    the new one when it has (domain.md 1.5).
+    the new one when it has (docs/semantics.md 1.5).
     """
     deadline = now + terms.start_deadline
     stop_executions(
@@ -200,7 +200,7 @@ def count_resurrectable(rollout: Rollout) -> int:
 
 
 def resurrect(job: Job, rollout: Rollout, terms: Terms, *, now: datetime) -> int:
-    """Let the last stable execution of each failed node run again (domain.md 1.7, X06, X07).
+    """Let the last stable execution of each failed node run again (docs/semantics.md 1.7, X06, X07).
 
     Its stable_at stays, so it is not validated again.
     """
@@ -237,7 +237,7 @@ def resurrect(job: Job, rollout: Rollout, terms: Terms, *, now: datetime) -> int
 
 
 def arm_start_clocks(job: Job, terms: Terms, *, now: datetime) -> int:
-    """Start the clock of executions that waited for their predecessor to stop (domain.md C02)."""
+    """Start the clock of executions that waited for their predecessor to stop (docs/semantics.md C02)."""
     return change(
         """
         UPDATE rollouts_execution e SET deadline_at = %s, deadline_cap_at = %s, released_at = %s
@@ -251,7 +251,7 @@ def arm_start_clocks(job: Job, terms: Terms, *, now: datetime) -> int:
 
 
 def stop_unwanted(job: Job, terms: Terms, match: str, params: list[object], now: datetime) -> int:
-    """Stop what runs on nodes that no longer match or were deleted (domain.md 1.10, X25)."""
+    """Stop what runs on nodes that no longer match or were deleted (docs/semantics.md 1.10, X25)."""
     wanted = f"n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match}"
     return stop_executions(
         job,
@@ -268,7 +268,7 @@ def stop_unwanted(job: Job, terms: Terms, match: str, params: list[object], now:
 def lose_executions(job: Job, *, now: datetime) -> int:
     """Mark what ran on lost or deleted nodes as lost; unvalidated work is not wanted any more.
 
-    A stable execution stays wanted and revives by its own report (domain.md 1.5, X19, C04).
+    A stable execution stays wanted and revives by its own report (docs/semantics.md 1.5, X19, C04).
     """
     return change_executions(
         job_id=job.id,
@@ -291,7 +291,7 @@ def lose_executions(job: Job, *, now: datetime) -> int:
 
 
 def evict_drained(job: Job, terms: Terms, *, now: datetime) -> int:
-    """Stop long-running work on nodes that are drained with eviction (domain.md 4.4)."""
+    """Stop long-running work on nodes that are drained with eviction (docs/semantics.md 4.4)."""
     if terms.one_shot:
         return 0
     return stop_executions(

@@ -4,7 +4,7 @@
 simulator and the replay all call it. It sees counts, never the fleet, so it costs the same for
 10 nodes and for 100,000.
 
-The rules in their order (domain.md 1.7, 1.10, parts 4 and 5):
+The rules in their order (docs/semantics.md 1.7, 1.10, parts 4 and 5):
 
 1. Failed nodes return to their last stable execution (X06: before any limit is looked at).
 2. Any failed canary halts; then failures over either limit halt, paused or not. A halted
@@ -28,7 +28,7 @@ from rollouts.states import RolloutType, Strategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rollout block of the spec, as exact numbers (domain.md 1.6)."""
+    """The rollout block of the spec, as exact numbers (docs/semantics.md 1.6)."""
 
     strategy: Strategy = Strategy.IMMEDIATE
     max_parallel: int = 10
@@ -48,7 +48,7 @@ class OpenWave:
     size: int = 0
     unsettled: int = 0
     stable: int = 0
-    # Stable once, but degraded, lost, stopped or silent now: blocks promotion (domain.md X10).
+    # Stable once, but degraded, lost, stopped or silent now: blocks promotion (docs/semantics.md X10).
     stable_but_unwell: int = 0
     failed: int = 0
 
@@ -81,13 +81,13 @@ class Snapshot:
     # Failed nodes of the canary wave that have not left.
     canaries_failed: int = 0
     # total_nodes as it stood when the newest failure was counted (0: as now). A node that leaves
-    # later makes no failure worse: leaving never halts (domain.md C08).
+    # later makes no failure worse: leaving never halts (docs/semantics.md C08).
     total_at_failure: int = 0
     # Nodes whose new execution failed and whose previous stable one does not run again yet.
     resurrectable: int = 0
     # 0 when there is nothing to return to (a first version).
     rollback_to_version: int = 0
-    # The version to return to would run exactly what has just failed (domain.md X20).
+    # The version to return to would run exactly what has just failed (docs/semantics.md X20).
     rollback_is_identical: bool = False
     # The earliest moment at which a clock of the open wave runs out.
     next_deadline_at: datetime | None = None
@@ -127,7 +127,7 @@ class AwaitPromotion(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promote(Action):
-    """Mark the canary as promoted; ends any pause and the wish for it (domain.md X05)."""
+    """Mark the canary as promoted; ends any pause and the wish for it (docs/semantics.md X05)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class Defer(Action):
 class Finish(Action):
     """End the rollout: every wave settled within the limits.
 
-    Its version becomes the stable one, unless every node left (domain.md C01).
+    Its version becomes the stable one, unless every node left (docs/semantics.md C01).
     """
 
     makes_stable: bool = True
@@ -165,7 +165,7 @@ class WaitUntil(Action):
 
 
 def wave_size(total_nodes: int, max_parallel: int) -> int:
-    """Return the size of a wave: max(1, ceil(N x p / 100)), in integers (domain.md 1.7).
+    """Return the size of a wave: max(1, ceil(N x p / 100)), in integers (docs/semantics.md 1.7).
 
     >>> [wave_size(n, p) for n, p in [(100, 10), (25, 10), (7, 10), (3, 50), (1, 10)]]
     [10, 3, 1, 2, 1]
@@ -215,7 +215,7 @@ def wave_sizes(
 
 
 def failure_limit_crossed(snapshot: Snapshot) -> str:
-    """Return which limit the failures are strictly above, or "" (domain.md 1.7, exact).
+    """Return which limit the failures are strictly above, or "" (docs/semantics.md 1.7, exact).
 
     1 of 10 nodes is 10% and does not halt at the defaults; 2 of 10 does; 11 of 100 does by both.
     """

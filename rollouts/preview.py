@@ -42,7 +42,7 @@ class PlannedWave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """The plan of a rollout; sizes are numbers of nodes (domain.md 1.7, C01)."""
+    """The plan of a rollout; sizes are numbers of nodes (docs/semantics.md 1.7, C01)."""
 
     waves: tuple[PlannedWave, ...]
     # Already run an equal spec, and cannot take work now: neither is in a wave.

@@ -26,7 +26,7 @@ def rollout_states(job_ids: Iterable[UUID]) -> Mapping[UUID, Mapping[str, object
 
 
 def rollout_record(rollout: Rollout, canary_nodes: list[str] | None = None) -> dict[str, Any]:
-    """Return one rollout's state (domain.md 1.7, X44; `status`, `id` and `waiting_on` are ours)."""
+    """Return one rollout's state (docs/semantics.md 1.7, X44; `status`, `id` and `waiting_on` are ours)."""
     if canary_nodes is None:
         canary_nodes = _canaries([rollout]).get(rollout.pk, [])
     return {
@@ -108,7 +108,7 @@ def _id(value: UUID | None) -> str:
 
 
 def result_record(execution: Execution, result: Result, hostname: str) -> dict[str, Any]:
-    """Return an execution's result (domain.md 4.7)."""
+    """Return an execution's result (docs/semantics.md 4.7)."""
     return {
         "execution_id": str(execution.pk),
         "job_id": str(execution.job_id),
@@ -130,7 +130,7 @@ def result_record(execution: Execution, result: Result, hostname: str) -> dict[s
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return one evaluation (domain.md 1.11; rule, facts and wave are ours)."""
+    """Return one evaluation (docs/semantics.md 1.11; rule, facts and wave are ours)."""
     return {
         "id": str(evaluation.pk),
         "job_id": str(evaluation.job_id),

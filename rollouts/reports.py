@@ -13,13 +13,13 @@ _UUID_RE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 _CODE_RE = re.compile(r"[a-z0-9_.-]{0,64}")
 _INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
-# domain.md 4.2: output and error 1 MiB each; the tail is what explains a failure.
+# docs/semantics.md 4.2: output and error 1 MiB each; the tail is what explains a failure.
 OUTPUT_MAX = 1024 * 1024
 _MESSAGE_MAX = 1024
 _LOG_LINES_MAX = 5000
 _DEPTH_MAX = 32
 _STREAMS = frozenset({"stdout", "stderr", "system"})
-# domain.md 4.6: the words of a result, and the observed state that each stands for.
+# docs/semantics.md 4.6: the words of a result, and the observed state that each stands for.
 RESULT_STATES: dict[str, ObservedState] = {
     "completed": ObservedState.COMPLETED,
     "skipped": ObservedState.COMPLETED,
@@ -88,7 +88,7 @@ class LogSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultSeen:
-    """How an execution ended (domain.md 4.7)."""
+    """How an execution ended (docs/semantics.md 4.7)."""
 
     execution_id: str
     status: str

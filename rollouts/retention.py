@@ -1,7 +1,7 @@
 """Drops what is kept for a time only: every table with its time, oldest first, in small batches.
 
 Rollouts with their targets, executions and results, versions and the audit log are kept for as
-long as their job is; what is here grows with time alone, and would do so for ever (domain.md 4.13).
+long as their job is; what is here grows with time alone, and would do so for ever (docs/semantics.md 4.13).
 """
 
 import time

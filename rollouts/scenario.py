@@ -95,7 +95,7 @@ class Scenario:
     has_rings: bool = False
     steps: tuple[Step, ...] = ()
     start_deadline: timedelta = timedelta(minutes=5)
-    # 30 s without a heartbeat, then five minutes of disconnection (domain.md X57).
+    # 30 s without a heartbeat, then five minutes of disconnection (docs/semantics.md X57).
     lost_after: timedelta = timedelta(seconds=330)
 
 

@@ -118,7 +118,7 @@ def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> d
 
 
 def _brings_back(rollout: Rollout, terms: Terms) -> bool:
-    """Say whether failed nodes of an ended rollout return to what was stable (domain.md X68)."""
+    """Say whether failed nodes of an ended rollout return to what was stable (docs/semantics.md X68)."""
     ended_by_itself = rollout.state in (RolloutState.COMPLETED, RolloutState.HALTED)
     return (
         ended_by_itself
@@ -164,7 +164,7 @@ def _settle(scene: Scene) -> None:
 
 
 def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> None:
-    """Take nodes in and out after nodes changed (domain.md 1.10, C03, C08)."""
+    """Take nodes in and out after nodes changed (docs/semantics.md 1.10, C03, C08)."""
     match, params = targets.match_of(job, terms)
     placement.stop_unwanted(job, terms, match, params, now)
     placement.evict_drained(job, terms, now=now)
@@ -285,7 +285,7 @@ def _wind_down(job: Job, now: datetime) -> None:
 def pause_rollout(
     actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
 ) -> Rollout:
-    """Hold a rollout: no further wave opens; what is out goes on (domain.md 1.7, X05)."""
+    """Hold a rollout: no further wave opens; what is out goes on (docs/semantics.md 1.7, X05)."""
     with transaction.atomic():
         job, rollout = _locked(job_id, expected)
         if rollout.state == RolloutState.PAUSED:
@@ -311,7 +311,7 @@ def pause_rollout(
 def resume_rollout(
     actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
 ) -> Rollout:
-    """Let a paused rollout go on; it never promotes a canary (domain.md X05)."""
+    """Let a paused rollout go on; it never promotes a canary (docs/semantics.md X05)."""
     with transaction.atomic():
         job, rollout = _locked(job_id, expected)
         if rollout.state != RolloutState.PAUSED:
@@ -335,7 +335,7 @@ def resume_rollout(
 def promote_rollout(
     actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
 ) -> Rollout:
-    """Promote a canary whose nodes are all stable and well (domain.md 1.7, X05, X10)."""
+    """Promote a canary whose nodes are all stable and well (docs/semantics.md 1.7, X05, X10)."""
     with transaction.atomic():
         job, rollout = _locked(job_id, expected)
         terms = terms_of(rollout.version, rollout.strategy)
@@ -361,7 +361,7 @@ def promote_rollout(
 def cancel_rollout(
     actor: Actor, job_id: UUID, reason: str = "", expected: UUID | None = None
 ) -> Rollout:
-    """End a rollout where it stands: nodes keep what they have (domain.md 1.7)."""
+    """End a rollout where it stands: nodes keep what they have (docs/semantics.md 1.7)."""
     with transaction.atomic():
         job, rollout = _locked(job_id, expected)
         now = timezone.now()

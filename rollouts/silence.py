@@ -16,7 +16,7 @@ from rollouts.states import ObservedState
 from rollouts.subjects import Subject, draft_event, load_subjects, store_subjects
 
 BATCH = 500
-# A window that ended exactly at the deadline may still be on its way (domain.md X15, C02).
+# A window that ended exactly at the deadline may still be on its way (docs/semantics.md X15, C02).
 SLACK = timedelta(seconds=1)
 
 _BEGAN = "coalesce(e.validating_at, e.released_at)"
@@ -44,7 +44,7 @@ def judge_silence(now: datetime | None = None) -> int:
 
 
 def judge_deadlines(now: datetime) -> int:
-    """Fail executions whose start or validation clock ran out (domain.md C02, X18, X80)."""
+    """Fail executions whose start or validation clock ran out (docs/semantics.md C02, X18, X80)."""
     due = _fetch(
         f"""
         SELECT e.id, {_IS_HEARD}, {GAPS_SINCE.format(since=_BEGAN)} FROM rollouts_execution e
@@ -73,7 +73,7 @@ def judge_deadlines(now: datetime) -> int:
 
 
 def judge_missing_windows(now: datetime) -> int:
-    """Judge intervals without a window for as long as the node was heard (domain.md X17, C07).
+    """Judge intervals without a window for as long as the node was heard (docs/semantics.md X17, C07).
 
     Only a node that speaks while it sends no windows has something to answer for: one that has
     fallen silent altogether counts as disconnected soon, and what it measured comes later.
@@ -114,7 +114,7 @@ def judge_missing_windows(now: datetime) -> int:
 
 
 def cordon_drained(now: datetime | None = None) -> int:
-    """Cordon draining nodes whose one-shot work has ended, evictions too (domain.md 4.4)."""
+    """Cordon draining nodes whose one-shot work has ended, evictions too (docs/semantics.md 4.4)."""
     now = now or timezone.now()
     done = _fetch(
         """
@@ -153,7 +153,7 @@ def _waiting_for(stopping: list[UUID]) -> dict[UUID, UUID]:
 
 
 def _give_up_waiting(successor: Subject, events: list[EventDraft], now: datetime) -> None:
-    # An old execution that does not stop fails the node for the new one (domain.md X65, C02).
+    # An old execution that does not stop fails the node for the new one (docs/semantics.md X65, C02).
     if successor.facts.observed_state != ObservedState.PENDING:
         return
     reason = "the execution before it did not stop within its deadline"

@@ -104,7 +104,7 @@ class Simulation(FleetClock):
         return done
 
     def _person(self, act: Act) -> bool:
-        """Do what a person asks for, by the rules of domain.md X05."""
+        """Do what a person asks for, by the rules of docs/semantics.md X05."""
         if self.is_over:
             return False
         paused = self.state is RolloutState.PAUSED
@@ -288,7 +288,7 @@ class Simulation(FleetClock):
         chosen, passed = self.targets.take(action.size)
         self.state, self.pause_reason = RolloutState.ACTIVE, ""
         self._job(JobState.DEPLOYING)
-        # A node that cannot be a canary keeps its turn in a later wave (domain.md X11).
+        # A node that cannot be a canary keeps its turn in a later wave (docs/semantics.md X11).
         for node in () if action.canary else passed:
             self.defer(node)
         self.targets.open(action.number)

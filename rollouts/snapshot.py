@@ -87,7 +87,7 @@ def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWav
     """Count the nodes of the open wave by their end, and find its next clock.
 
     A stable execution is unwell when it is not running now, or has been silent for three
-    intervals although its node is connected (domain.md X10, C07).
+    intervals although its node is connected (docs/semantics.md X10, C07).
     """
     if rollout.current_wave == 0 and rollout.strategy != Strategy.IMMEDIATE:
         return OpenWave(), None  # the nodes that remain have this number too
@@ -129,7 +129,7 @@ def _wave_counts(rollout: Rollout, terms: Terms, now: datetime) -> tuple[OpenWav
 
 
 def _is_identical(rollout: Rollout) -> bool:
-    """Say whether the version to return to would run just what this one runs (domain.md X20)."""
+    """Say whether the version to return to would run just what this one runs (docs/semantics.md X20)."""
     if not rollout.rollback_to_version:
         return False
     stable = JobVersion.objects.filter(

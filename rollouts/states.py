@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class RolloutType(StrEnum):
-    """What set a rollout off (domain.md 1.7)."""
+    """What set a rollout off (docs/semantics.md 1.7)."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -13,7 +13,7 @@ class RolloutType(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a rollout reaches its nodes (domain.md 1.6)."""
+    """How a rollout reaches its nodes (docs/semantics.md 1.6)."""
 
     IMMEDIATE = "immediate"
     ROLLING = "rolling"
@@ -21,7 +21,7 @@ class Strategy(StrEnum):
 
 
 class RolloutState(StrEnum):
-    """Where a rollout stands (domain.md X44)."""
+    """Where a rollout stands (docs/semantics.md X44)."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -32,7 +32,7 @@ class RolloutState(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a paused rollout is paused (domain.md 1.3)."""
+    """Why a paused rollout is paused (docs/semantics.md 1.3)."""
 
     MANUAL = "manual"
     AWAITING_PROMOTION = "awaiting_promotion"
@@ -52,7 +52,7 @@ class TargetState(StrEnum):
 
 
 class DesiredState(StrEnum):
-    """What an execution should be in (domain.md 1.5)."""
+    """What an execution should be in (docs/semantics.md 1.5)."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -60,7 +60,7 @@ class DesiredState(StrEnum):
 
 
 class ObservedState(StrEnum):
-    """What an execution is in, as last known (domain.md 1.5)."""
+    """What an execution is in, as last known (docs/semantics.md 1.5)."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -121,11 +121,11 @@ OBSERVED_TRANSITIONS: dict[ObservedState, frozenset[ObservedState]] = {
     )
     | _ENDS,
     ObservedState.STARTING: frozenset({ObservedState.VALIDATING, ObservedState.RUNNING}) | _ENDS,
-    # A restart during validation goes back to starting (domain.md X02).
+    # A restart during validation goes back to starting (docs/semantics.md X02).
     ObservedState.VALIDATING: frozenset({ObservedState.STARTING, ObservedState.RUNNING}) | _ENDS,
     ObservedState.RUNNING: frozenset({ObservedState.STARTING, ObservedState.DEGRADED}) | _ENDS,
     ObservedState.DEGRADED: frozenset({ObservedState.STARTING, ObservedState.RUNNING}) | _ENDS,
-    # A result that wins the race against a stop is kept (domain.md X82).
+    # A result that wins the race against a stop is kept (docs/semantics.md X82).
     ObservedState.STOPPING: frozenset(
         {
             ObservedState.STOPPED,
@@ -134,11 +134,11 @@ OBSERVED_TRANSITIONS: dict[ObservedState, frozenset[ObservedState]] = {
             ObservedState.LOST,
         }
     ),
-    # Only the scheduler, only with stable_at set: resurrection (domain.md X06).
+    # Only the scheduler, only with stable_at set: resurrection (docs/semantics.md X06).
     ObservedState.STOPPED: frozenset({ObservedState.STARTING}),
     ObservedState.COMPLETED: frozenset(),
     ObservedState.FAILED: frozenset({ObservedState.STARTING}),
-    # Lost is the one end that its own reports may revise (domain.md 1.5, X19).
+    # Lost is the one end that its own reports may revise (docs/semantics.md 1.5, X19).
     ObservedState.LOST: frozenset(
         {
             ObservedState.STARTING,

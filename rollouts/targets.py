@@ -15,7 +15,7 @@ from rollouts.sets import change, fetch
 from rollouts.states import Strategy
 from rollouts.terms import Terms
 
-# A node that may be counted on, and one that can take work this moment (domain.md 1.7, 4.3).
+# A node that may be counted on, and one that can take work this moment (docs/semantics.md 1.7, 4.3).
 ELIGIBLE = (
     "n.enrolment_state = 'accepted' AND n.scheduling_state = 'ready' "
     "AND n.connection_state IN ('connected', 'disconnected')"
@@ -41,7 +41,7 @@ def match_of(job: Job, terms: Terms) -> tuple[str, list[object]]:
 
 
 def order_sql(terms: Terms) -> tuple[str, str, list[object]]:
-    """Return ring expression, ORDER BY and parameters of the rollout's order (domain.md X93)."""
+    """Return ring expression, ORDER BY and parameters of the rollout's order (docs/semantics.md X93)."""
     order = terms.order
     if terms.takes_any:
         active = (
@@ -67,7 +67,7 @@ def order_sql(terms: Terms) -> tuple[str, str, list[object]]:
 def freeze_targets(job: Job, rollout: Rollout, terms: Terms) -> tuple[int, int]:
     """Write the rollout's nodes in their order; return how many there are and are current.
 
-    A node is current when it already runs an equal spec (domain.md C01), except for a restart.
+    A node is current when it already runs an equal spec (docs/semantics.md C01), except for a restart.
     """
     match, match_params = match_of(job, terms)
     ring, order, order_params = order_sql(terms)
@@ -149,7 +149,7 @@ def defer_passed_over(rollout: Rollout, *, number: int | None) -> list[str]:
 def settle(rollout: Rollout, *, one_shot: bool) -> dict[str, int]:
     """Move released nodes whose execution has settled to their end; count the ends.
 
-    Settled (domain.md 1.7): stable, or ended. One-shot work settles by its end alone (X52).
+    Settled (docs/semantics.md 1.7): stable, or ended. One-shot work settles by its end alone (X52).
     """
     stable = "FALSE" if one_shot else "e.stable_at IS NOT NULL"
     of_target = (
@@ -224,7 +224,7 @@ def join(job: Job, rollout: Rollout, terms: Terms) -> list[str]:
 def leave(job: Job, rollout: Rollout, terms: Terms) -> list[tuple[str, str]]:
     """Take nodes that no longer match or were deleted out of the rollout.
 
-    Returns name and former state of each (domain.md 1.10, C08).
+    Returns name and former state of each (docs/semantics.md 1.10, C08).
     """
     match, params = match_of(job, terms)
     wanted = f"n.enrolment_state = 'accepted' AND n.connection_state <> 'deleted' AND {match}"
@@ -271,9 +271,9 @@ def to_catch_up(job: Job, terms: Terms, *, run_hash: str, rollout: Rollout | Non
 def refused_before(job: Job, terms: Terms, now: datetime) -> tuple[list[object], datetime | None]:
     """Return ids of nodes that refused their work and may be asked again, and when the next may.
 
-    What a node refused for want of room has not begun, so it stays wanted (domain.md X96). While
+    What a node refused for want of room has not begun, so it stays wanted (docs/semantics.md X96). While
     the node says that it has no room it is left alone, and after each refusal for longer: the
-    back-off of domain.md 1.9, from 10 seconds to 5 minutes.
+    back-off of docs/semantics.md 1.9, from 10 seconds to 5 minutes.
     """
     match, params = match_of(job, terms)
     rows = fetch(

@@ -18,7 +18,7 @@ from rollouts.states import Strategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """In which order nodes are taken (domain.md X93)."""
+    """In which order nodes are taken (docs/semantics.md X93)."""
 
     by: str = "id"
     label: str = ""
@@ -36,7 +36,7 @@ class Terms:
     # Executions pass through `validating` before they count as stable.
     validates: bool
     one_shot: bool
-    # Exactly one node, picked by load (domain.md 4.3).
+    # Exactly one node, picked by load (docs/semantics.md 4.3).
     takes_any: bool
     order: Order
     start_deadline: timedelta
@@ -45,7 +45,7 @@ class Terms:
 
     @property
     def is_all_out(self) -> bool:
-        """Whether one-shot work is sent out at once: its outcome alone speaks (domain.md C05)."""
+        """Whether one-shot work is sent out at once: its outcome alone speaks (docs/semantics.md C05)."""
         return self.one_shot and self.policy.strategy is Strategy.IMMEDIATE
 
 
@@ -111,7 +111,7 @@ def terms_of_spec(spec: JobSpec, strategy: str | None = None) -> Terms:
 
 
 def _capabilities(spec: JobSpec) -> dict[str, frozenset[str]]:
-    """Return what a node must be able to do, by kind (domain.md 4.2)."""
+    """Return what a node must be able to do, by kind (docs/semantics.md 4.2)."""
     if spec.type == "script":
         return {"runtimes": frozenset({spec.required_runtime})}
     if spec.operation_names:

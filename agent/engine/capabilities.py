@@ -29,7 +29,7 @@ class Capabilities:
 
 
 def probe(refusal: Refusal) -> dict[str, tuple[str, ...]]:
-    """Return the names that the engine knows, by kind (pipeline_engine.md 2 and 8.15)."""
+    """Return the names that the engine knows, by kind (docs/semantics.md 5)."""
     return {
         kind: tuple(name for name in names.split() if _has(kind, name, refusal))
         for kind, names in KNOWN.items()

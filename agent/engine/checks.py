@@ -59,7 +59,7 @@ class Subject:
 def problems(config: Mapping[str, Json], refusal: Refusal) -> list[EngineProblem]:
     """Return all problems of a substituted pipeline: ours, then those of the engine's linter.
 
-    `refusal(kind, document)` asks the engine why it refuses a document (pipeline_engine.md 5).
+    `refusal(kind, document)` asks the engine why it refuses a document (docs/semantics.md 5).
     """
     own = rules.problems(config)
     taken = {problem.path for problem in own}

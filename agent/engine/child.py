@@ -163,7 +163,7 @@ def _reason(text: str) -> str:
 
 
 def fence(agent_pid: int, memory: int | None) -> None:
-    """Die with the agent, and never grow beyond the memory limit (pipeline_engine.md 8.1)."""
+    """Die with the agent, and never grow beyond the memory limit (docs/semantics.md 5)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != agent_pid:
         os._exit(FAILED)

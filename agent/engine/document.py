@@ -70,7 +70,7 @@ def config_of(document: Mapping[str, Json]) -> Document:
 
 
 def divide(config: Mapping[str, Json], log_path: str) -> Pipeline:
-    """Cut a linted, substituted pipeline at the seam (pipeline_engine.md 8.5 to 8.9).
+    """Cut a linted, substituted pipeline at the seam (docs/semantics.md 5).
 
     `log_path` is where the engine writes its own log. Raises ValueError when an inlined
     resource refers to itself.
@@ -128,7 +128,7 @@ def _closes_empty(source: Json, sink: Json) -> bool:
 
 
 def inline(config: Mapping[str, Json]) -> Document:
-    """Put input and output resources in place of their references (pipeline_engine.md 3)."""
+    """Put input and output resources in place of their references (docs/semantics.md 5)."""
     named: dict[str, Json] = {}
     for key in INLINED:
         for definition in config.get(key) or []:

@@ -39,7 +39,7 @@ class EngineProblem:
 
 
 def problems(config: Mapping[str, Json]) -> list[EngineProblem]:
-    """Return what our own rules say (pipeline_engine.md 8.4)."""
+    """Return what our own rules say (docs/semantics.md 5)."""
     found = [*_top_level(config), *_labels(config), *_addresses(config)]
     for path, key, value in walk(config, ""):
         found += [*_codec(path, key, value), *_reserved(path, value)]

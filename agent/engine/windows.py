@@ -1,4 +1,4 @@
-"""The health numbers of one interval, made from sums since the start (domain.md 1.8)."""
+"""The health numbers of one interval, made from sums since the start (docs/semantics.md 1.8)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The health numbers of one interval (domain.md 1.8); `errors` is the total of the kinds."""
+    """The health numbers of one interval (docs/semantics.md 1.8); `errors` is the total of the kinds."""
 
     messages_in: int
     messages_ok: int
@@ -54,7 +54,7 @@ class Outcome:
     error: str = ""
     output: str = ""
     output_truncated: bool = False
-    # Of operations only: whether anything was changed, and the result's data (domain.md 4.7).
+    # Of operations only: whether anything was changed, and the result's data (docs/semantics.md 4.7).
     changed: bool | None = None
     data: Any = None
 

@@ -1,4 +1,4 @@
-"""Runs one pipeline as a process of its own and measures it (pipeline_engine.md 8)."""
+"""Runs one pipeline as a process of its own and measures it (docs/semantics.md 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs scripts: shell, python and exec (domain.md 4.2), so that they outlive a killed agent.
+"""Runs scripts: shell, python and exec (docs/semantics.md 4.2), so that they outlive a killed agent.
 
 A small shell leads the process group. It waits until the agent has journalled its pid, marks that
 the script begins, and writes the exit code down: an agent that was killed finds out later how the

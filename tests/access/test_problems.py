@@ -61,7 +61,7 @@ def rest(rest_as):
 
 
 def is_problem(answer, status, code):
-    """Check every member that each refusal has (domain.md head rule 4), and return the body."""
+    """Check every member that each refusal has (docs/semantics.md 4.12), and return the body."""
     assert answer["Content-Type"] == "application/problem+json"
     body = answer.json()
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code)

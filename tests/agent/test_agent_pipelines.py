@@ -1,4 +1,4 @@
-"""Pipelines under a real agent: windows, the agent's crash, its orderly end (domain.md 1.10)."""
+"""Pipelines under a real agent: windows, the agent's crash, its orderly end (docs/semantics.md 1.10)."""
 
 import pytest
 

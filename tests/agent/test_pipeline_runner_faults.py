@@ -1,4 +1,4 @@
-"""What goes wrong in a pipeline is named, counted and contained (pipeline_engine.md 4 and 8)."""
+"""What goes wrong in a pipeline is named, counted and contained (docs/semantics.md 5)."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Scripts run for real: exit codes, limits, groups, output (domain.md 4.2, 4.7)."""
+"""Scripts run for real: exit codes, limits, groups, output (docs/semantics.md 4.2, 4.7)."""
 
 import asyncio
 import json

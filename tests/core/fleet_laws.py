@@ -1,4 +1,4 @@
-"""What must hold of every simulated rollout, read off its events alone (domain.md 4.14)."""
+"""What must hold of every simulated rollout, read off its events alone (docs/semantics.md 4.14)."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What a new spec changes: effects, summaries and the text diff (domain.md X24, 4.9)."""
+"""What a new spec changes: effects, summaries and the text diff (docs/semantics.md X24, 4.9)."""
 
 import pytest
 from hypothesis import example, given

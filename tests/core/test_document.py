@@ -1,4 +1,4 @@
-"""Documents: JSON and YAML 1.2 core in, plain values with positions out (domain.md 4.8)."""
+"""Documents: JSON and YAML 1.2 core in, plain values with positions out (docs/semantics.md 4.8)."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Durations: what is read, what is refused, and how they are printed (domain.md 1.6, X42)."""
+"""Durations: what is read, what is refused, and how they are printed (docs/semantics.md 1.6, X42)."""
 
 import pytest
 from hypothesis import given

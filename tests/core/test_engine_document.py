@@ -1,4 +1,4 @@
-"""A pipeline is cut in two so that nothing is lost at the seam (pipeline_engine.md 8.5 to 8.9)."""
+"""A pipeline is cut in two so that nothing is lost at the seam (docs/semantics.md 5)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is shown of the engine's log, and how much of it (pipeline_engine.md 8.9)."""
+"""What is shown of the engine's log, and how much of it (docs/semantics.md 5)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the engine's linter lets through and we do not (pipeline_engine.md 8.4)."""
+"""What the engine's linter lets through and we do not (docs/semantics.md 5)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When an execution is healthy: windows, streaks, clocks and silence (domain.md 1.8, C02, C07)."""
+"""When an execution is healthy: windows, streaks, clocks and silence (docs/semantics.md 1.8, C02, C07)."""
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction

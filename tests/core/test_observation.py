@@ -1,4 +1,4 @@
-"""What reports, windows, clocks and silence do to one execution (domain.md 1.5, 1.8, part 5)."""
+"""What reports, windows, clocks and silence do to one execution (docs/semantics.md 1.5, 1.8, part 5)."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

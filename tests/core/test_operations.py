@@ -1,4 +1,4 @@
-"""Node operations: the registry and the check of parameters (domain.md 2.7, X91)."""
+"""Node operations: the registry and the check of parameters (docs/semantics.md 2.7, X91)."""
 
 import re
 

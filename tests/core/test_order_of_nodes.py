@@ -1,4 +1,4 @@
-"""The order in which nodes are taken: by id, spread over a label, in rings (domain.md X93)."""
+"""The order in which nodes are taken: by id, spread over a label, in rings (docs/semantics.md X93)."""
 
 from hypothesis import given
 from hypothesis import strategies as st

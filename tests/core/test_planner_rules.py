@@ -1,4 +1,4 @@
-"""What the planner decides, rule by rule of domain.md 1.6 to 1.8, 1.10 and part 5."""
+"""What the planner decides, rule by rule of docs/semantics.md 1.6 to 1.8, 1.10 and part 5."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The sizes of waves: the tables of domain.md 1.7, rings, and exact integers."""
+"""The sizes of waves: the tables of docs/semantics.md 1.7, rings, and exact integers."""
 
 import pytest
 from hypothesis import given

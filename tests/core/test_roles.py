@@ -1,4 +1,4 @@
-"""Roles: the permission table, its counts, and how role names become permissions (domain.md 2.6)."""
+"""Roles: the permission table, its counts, and how role names become permissions (docs/semantics.md 2.6)."""
 
 import pytest
 

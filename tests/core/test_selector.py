@@ -1,4 +1,4 @@
-"""Selectors: the grammar, its truth table, printing and matching (domain.md 1.4, 2.2, 4.3)."""
+"""Selectors: the grammar, its truth table, printing and matching (docs/semantics.md 1.4, 2.2, 4.3)."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Selectors as SQL: one condition, its parameters, and never a null (domain.md 1.4)."""
+"""Selectors as SQL: one condition, its parameters, and never a null (docs/semantics.md 1.4)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Signatures: the signed bytes, which entries hold, and what refuses first (domain.md 3.4, X36)."""
+"""Signatures: the signed bytes, which entries hold, and what refuses first (docs/semantics.md 3.4, X36)."""
 
 import base64
 import hashlib

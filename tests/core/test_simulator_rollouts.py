@@ -578,7 +578,7 @@ def test_every_rollout_keeps_the_laws_and_ends_once_nodes_and_people_are_back(sc
     simulation = Simulation(scenario).run()
     check_limits(simulation)
     waits_for = heal(simulation)
-    # Only a canary that is not well again may hold it: a person has to cancel (domain.md X10).
+    # Only a canary that is not well again may hold it: a person has to cancel (docs/semantics.md X10).
     assert waits_for in ("", "canary.unwell")
     check_books(simulation)
     check_trace(simulation.events, scenario)

@@ -1,4 +1,4 @@
-"""Job specs: what is read, defaulted and printed (domain.md 1.2, 1.4, 1.6, 4.2, part 5)."""
+"""Job specs: what is read, defaulted and printed (docs/semantics.md 1.2, 1.4, 1.6, 4.2, part 5)."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Which engine components a pipeline needs, nested ones included (domain.md 4.2)."""
+"""Which engine components a pipeline needs, nested ones included (docs/semantics.md 4.2)."""
 
 from jobs.components import Components, required_components
 

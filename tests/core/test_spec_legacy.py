@@ -1,4 +1,4 @@
-"""The older schema: refused with a hint, or translated with warnings (domain.md 1.1)."""
+"""The older schema: refused with a hint, or translated with warnings (docs/semantics.md 1.1)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A selector in Python and the same selector in PostgreSQL choose the same nodes (domain.md 1.4)."""
+"""A selector in Python and the same selector in PostgreSQL choose the same nodes (docs/semantics.md 1.4)."""
 
 import json
 

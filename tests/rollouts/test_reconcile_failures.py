@@ -111,7 +111,7 @@ def test_without_automatic_rollback_the_job_stays_as_it_failed(two_good_versions
 
 
 def test_a_superseded_half_way_leaves_no_node_on_neither_version():
-    """domain.md X76: v1 completed, v2 was superseded half-way, v3 halted."""
+    """docs/semantics.md X76: v1 completed, v2 was superseded half-way, v3 halted."""
     fleet.make_nodes(6)
     fleet.completed(fleet.spec_of(mark="v1", strategy="rolling"))
     second = fleet.start(fleet.spec_of(mark="v2", strategy="rolling", max_parallel=50))

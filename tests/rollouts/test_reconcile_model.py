@@ -1,4 +1,4 @@
-"""Whatever people, nodes and reports do, in whatever order, the invariants of domain.md 4.14 hold."""
+"""Whatever people, nodes and reports do, in whatever order, the invariants of docs/semantics.md 4.14 hold."""
 
 import pytest
 from django.db import connection, transaction

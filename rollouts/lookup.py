@@ -13,6 +13,12 @@ from jobs.queries import as_uuid
 from rollouts.models import Evaluation, Execution, LogChunk, Result, Rollout
 from rollouts.states import PauseReason, RolloutState
 
+# Of the rows beside an execution only what its record names: a node's facts are long.
+_SHOWN = (
+    *(field.name for field in Execution._meta.concrete_fields),
+    *("version__spec", "node__name", "node__hostname"),
+)
+
 
 def executions_for(
     user: Person,
@@ -23,8 +29,10 @@ def executions_for(
     versions: Collection[str] = (),
 ) -> QuerySet[Execution]:
     """Return executions a person may see, with version and node loaded, filtered."""
-    executions = Execution.objects.select_related("version", "node").filter(
-        namespace__in=namespaces_for(user, "job:read")
+    executions = (
+        Execution.objects.select_related("version", "node")
+        .only(*_SHOWN)
+        .filter(namespace__in=namespaces_for(user, "job:read"))
     )
     if job is not None:
         executions = executions.filter(job=job)

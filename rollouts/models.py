@@ -288,6 +288,16 @@ class Execution(models.Model):
         indexes = [
             models.Index(fields=["job", "-created_at", "-id"], name="execution_by_job"),
             models.Index(fields=["namespace", "-created_at", "-id"], name="execution_newest"),
+            # What nobody is in, or few are, would else be looked for in every row. A change of
+            # state ends its row's place in every index as it is: conditions below name the state.
+            models.Index(
+                fields=["namespace", "observed_state", "-created_at", "-id"],
+                name="execution_by_state",
+            ),
+            models.Index(
+                fields=["namespace", "job_version", "-created_at", "-id"],
+                name="execution_by_version",
+            ),
             # What became of a target, and what its node had before: exact, so that a wave costs
             # the same whatever the planner believes of rows that were just written.
             models.Index(fields=["rollout", "node"], name="execution_of_target"),

@@ -46,13 +46,15 @@ def build_snapshot(rollout: Rollout, terms: Terms, now: datetime) -> Snapshot:
 
 
 def _list_counts(rollout: Rollout) -> tuple[int, int]:
-    """Return how many nodes remain in the list, and how many are deferred."""
+    """Return how many nodes remain in the list, and how many are deferred: two rows, not a fleet.
+
+    The tally is kept by the statements that move nodes (ADR 0012), so it is exact here.
+    """
     (row,) = fetch(
         """
-        SELECT count(*) FILTER (WHERE state = 'remaining'),
-            count(*) FILTER (WHERE state = 'deferred')
-        FROM rollouts_rollouttarget
-        WHERE rollout_id = %s AND state IN ('remaining', 'deferred')
+        SELECT coalesce(sum(count) FILTER (WHERE state = 'remaining'), 0),
+            coalesce(sum(count) FILTER (WHERE state = 'deferred'), 0)
+        FROM rollouts_rollouttally WHERE rollout_id = %s
         """,
         [rollout.id],
     )

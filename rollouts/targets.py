@@ -301,7 +301,7 @@ def total_waves(rollout: Rollout, terms: Terms) -> int:
         return 1
     rows = fetch(
         """
-        SELECT ring, count(*) FROM rollouts_rollouttarget
+        SELECT ring, sum(count) FROM rollouts_rollouttally
         WHERE rollout_id = %s AND state = 'remaining' GROUP BY ring ORDER BY ring
         """,
         [rollout.id],

@@ -1,4 +1,4 @@
-"""Pages of nodes keep room, so that a new acknowledged number touches no index (ADR 0013)."""
+"""Pages of nodes keep room, so that a new acknowledged number touches no index (ADR 0014)."""
 
 from django.db import migrations
 

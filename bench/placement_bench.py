@@ -4,10 +4,11 @@ import argparse
 import statistics
 import time
 
-from ground import forget_jobs, ground, make_fleet, pipeline, sql
-from ledger import Figure, load, record, spread
+from ground import forget_jobs, forget_nodes, ground, make_fleet, pipeline, sql
+from ledger import Figure, exponent, load, record, spread
 
 REPEATS = 3
+SMALLER = (100, 1_000, 10_000)
 
 
 def timed(work):
@@ -83,7 +84,7 @@ def shell(strategy):
 
 def measure(nodes):
     """Return seconds by what was done, each several times, one after the other in turn."""
-    found = {"targets": [], "executions": [], "plan": [], "immediate": [], "wave": []}
+    found = {"targets": [], "executions": [], "plan": [], "immediate": []}
     for _ in range(REPEATS):
         forget_jobs()
         shell("immediate")
@@ -126,14 +127,36 @@ def figures(found, nodes):
     )
 
 
+def growth(by_size):
+    """Make the rows that say how planning and placing grow with the fleet."""
+    sizes = ", ".join(f"{size:,}" for size in by_size)
+    for row, name, what in (
+        ("17a", "plan", "planning, with a first wave of 1%"),
+        ("17b", "immediate", "planning and placing everything"),
+    ):
+        slope = exponent([(size, statistics.median(it[name])) for size, it in by_size.items()])
+        yield Figure(
+            row=row,
+            what=f"growth of {what} with the nodes of the fleet",
+            goal="exponent <= 1.05",
+            figure=f"{slope:.2f}",
+            met=slope <= 1.05,
+            method=f"line through the medians of {sizes} nodes, both axes logarithmic",
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=100_000)
     nodes = parser.parse_args().nodes
     at_start = load()
+    by_size = {}
     with ground():
-        make_fleet(nodes)
-        record(list(figures(measure(nodes), nodes)), at_start)
+        for size in (*(it for it in SMALLER if it < nodes), nodes):
+            forget_nodes()
+            make_fleet(size)
+            by_size[size] = measure(size)
+        record([*figures(by_size[nodes], nodes), *growth(by_size)], at_start)
 
 
 if __name__ == "__main__":

@@ -135,15 +135,32 @@ class Supervisor:
         if entry is None:
             self._answer_unknown(frame)
             return
-        if frame.desired_seq > entry.desired_seq:
-            entry.desired_seq = frame.desired_seq
-            entry.desired_state = frame.desired_state
-            self._journal.record(entry=entry)
-        if frame.desired_seq >= entry.desired_seq:
-            self._acknowledge(entry)
-            live = self._live.get(frame.execution_id)
-            if live is not None and entry.desired_state == "stopped":
-                live.stop()
+        if frame.desired_seq < entry.desired_seq:
+            return
+        entry.desired_seq = frame.desired_seq
+        entry.desired_state = frame.desired_state
+        self._journal.record(self._answer(entry), entry=entry)
+        live = self._live.get(frame.execution_id)
+        if live is not None and entry.desired_state == "stopped":
+            live.stop()
+
+    def _answer(self, entry: Entry) -> list[Ack | State]:
+        """Acknowledge; of what has ended, say so once more.
+
+        The control plane may have wanted it again, and stopped it before this node heard of that.
+        """
+        ack = Ack(execution_id=entry.execution_id, desired_seq=entry.desired_seq)
+        if entry.desired_state != "stopped" or not entry.ended:
+            return [ack]
+        state = State(
+            execution_id=entry.execution_id,
+            observed_state="stopped",
+            attempt=entry.attempt,
+            restarts=entry.restarts,
+            message="It had ended before.",
+            at=timestamp(),
+        )
+        return [ack, state]
 
     def _acknowledge(self, entry: Entry) -> None:
         ack = Ack(execution_id=entry.execution_id, desired_seq=entry.desired_seq)

@@ -423,6 +423,19 @@ async def test_an_execution_that_ended_is_resurrected_by_a_newer_assignment(node
     assert last.attempt == 2
 
 
+async def test_what_ended_says_so_again_when_it_is_stopped_by_a_newer_number(node):
+    order = node.assign(node.pipeline("sleep 60"))
+    await node.until_state(order.execution_id, "starting", "running")
+    node.desire(order.execution_id, 2)
+    await node.until(lambda: node.states(order.execution_id)[-1:] == ["stopped"])
+    # It was resurrected as number 3, and stopped before the node heard of it.
+    node.desire(order.execution_id, 4)
+    assert node.states(order.execution_id).count("stopped") == 2
+    assert node.frames(order.execution_id, protocol.Ack)[-1].desired_seq == 4
+    node.desire(order.execution_id, 3)
+    assert node.states(order.execution_id).count("stopped") == 2
+
+
 async def test_a_newer_assignment_at_the_very_moment_of_its_end_is_not_lost(node):
     order = node.assign(node.pipeline("exit 0"))
     await node.until(lambda: node.states(order.execution_id)[-1:] == ["completed"])

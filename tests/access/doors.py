@@ -35,8 +35,12 @@ DOORS = {
     "rollouts/": Door(SIGNED_IN),
     "executions/": Door(SIGNED_IN),
     "executions/<uuid:pk>/": Door("job:read", "GET", "executions/{execution}/"),
+    "executions/<uuid:pk>/log.txt": Door("job:read", "GET", "executions/{execution}/log.txt"),
     "rollouts/<uuid:pk>/": Door("rollout:read", "GET", "rollouts/{rollout}/"),
     "rollouts/<uuid:pk>/controls/": Door("rollout:read", "GET", "rollouts/{rollout}/controls/"),
+    "rollouts/of-job/<uuid:pk>/rollback/": Door(
+        "rollout:write", "POST", "rollouts/of-job/{job}/rollback/"
+    ),
     "rollouts/<uuid:pk>/rollback/": Door("rollout:write", "POST", "rollouts/{rollout}/rollback/"),
     "rollouts/<uuid:pk>/pause/": Door("rollout:write", "POST", "rollouts/{rollout}/pause/"),
     "rollouts/<uuid:pk>/resume/": Door("rollout:write", "POST", "rollouts/{rollout}/resume/"),

@@ -100,7 +100,7 @@ def _one_shot(job: Job, now: datetime) -> None:
     found = derive_outcome(counts)
     if found is None:
         _move(
-            job, JobState.RUNNING, f"{counted(counts.unfinished, 'execution')} have not ended", now
+            job, JobState.RUNNING, f"{counted(counts.unfinished, 'execution')} not ended yet", now
         )
         return
     state, outcome = found

@@ -105,7 +105,7 @@ def test_one_shot_work_that_was_refused_has_not_ended_until_its_next_try_has():
             fleet.report(execution, fleet.ended(execution))
     refused = refuse(wanted(node))
     job = Job.objects.get()
-    assert (job.state, job.state_message) == ("running", "1 executions have not ended")
+    assert (job.state, job.state_message) == ("running", "1 execution not ended yet")
     later(refused, 10)
     again = wanted(node)
     fleet.take_up(again)

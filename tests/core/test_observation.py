@@ -467,3 +467,9 @@ def test_a_restart_that_changes_no_state_is_counted():
     assert change is not None
     assert change.facts.restarts == 1
     assert apply_state(change.facts, UNCHECKED, said("running", restarts=1), NOW) is None
+
+
+def test_what_a_report_explains_is_kept_beside_what_was_known():
+    known = replace(RELEASED, details={"resurrected_at": "then", "reason": "old"})
+    change = apply_state(known, UNCHECKED, said("starting", details={"reason": "new"}), NOW)
+    assert change.facts.details == {"resurrected_at": "then", "reason": "new"}

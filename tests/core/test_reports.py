@@ -1,4 +1,4 @@
-"""What an agent reports is believed only if it is what the protocol says it is (domain.md 4.7)."""
+"""What an agent reports is believed only if it is what the protocol says it is (docs/semantics.md 4.7)."""
 
 import re
 from dataclasses import replace

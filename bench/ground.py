@@ -167,5 +167,7 @@ def make_rollout(strategy="rolling", waves=3, **block):
         [job.pk],
     )
     reconcile_job(job.pk)
-    sql("VACUUM ANALYZE rollouts_execution, rollouts_rollouttarget, rollouts_healthwindow, jobs_event")
+    sql(
+        "VACUUM ANALYZE rollouts_execution, rollouts_rollouttarget, rollouts_healthwindow, jobs_event"
+    )
     return job, job.rollouts.select_related("version").get()

@@ -40,6 +40,23 @@ def pytest_configure(config):
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
+def pytest_collection_modifyitems(items):
+    """Keep tests that share a running product in one worker; the others go to any that is free.
+
+    Two such groups of processes, and no more, run at one time beside the quick tests.
+    """
+    for item in items:
+        if "fleet" in item.fixturenames:
+            group = "fleet"
+        elif "browser" in item.keywords:
+            group = "browser"
+        elif "e2e" in item.keywords:
+            group = "processes"
+        else:
+            continue
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_unconfigure():
     """End the servers, whatever ended the tests."""
     SERVERS.stop()

@@ -1,4 +1,4 @@
-"""One running product for the tests of a file: `up` with real agents and the real engine."""
+"""One running product for all these tests: `up` with real agents and the real engine."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.e2e.fleet import Fleet, wait_until
 from tests.product import Product
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def fleet():
     """Five nodes that are connected and have said what they can do."""
     with Product(agents=5) as product, Fleet(product) as fleet:
@@ -25,7 +25,7 @@ def job_name(fleet, request):
     fleet.delete_if_there(name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def steady(fleet):
     """A pipeline that is on every node; the tests roll out its next versions."""
     fleet.run_first_version("steady")

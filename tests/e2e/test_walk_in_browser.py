@@ -105,7 +105,7 @@ def start(page, version):
     page.locator("#job-start button.is-primary").click()
     expect(page.get_by_role("heading", name="web-log", level=1)).to_be_visible()
     rollouts = page.locator('.job-rollouts a[href^="/rollouts/"]')
-    rollouts.filter(has_text=re.compile(rf"v{version}$")).click()
+    rollouts.filter(has_text=re.compile(rf"v{version}$")).first.click()
     expect(page.locator(".version-step")).to_contain_text(f"v{version}")
     page.evaluate(WATCH)
 
@@ -128,6 +128,7 @@ def test_the_walk_of_the_readme_is_seen_in_the_page(fleet, page):
     v1_runs_everywhere(fleet, page)
     v2_goes_in_waves(page)
     v3_comes_back_by_itself(page)
+    fleet.delete_if_there("web-log")
 
 
 def v1_runs_everywhere(fleet, page):

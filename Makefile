@@ -13,7 +13,7 @@ up: .venv/.run  ## everything on this computer: PORT=8000 AGENTS=5 DATA=var
 test: .venv/.dev  ## all tests, with coverage
 	@$(PY) -m pytest -q -n 2 -p no:django tests/core --cov --cov-report=
 	@$(BIN)/coverage report --include="$$($(PY) -m tests.pure_modules)" --fail-under=100 --skip-covered
-	@$(PY) -m pytest -n 3 --dist loadgroup --ignore tests/core --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=92
+	@$(PY) -m pytest -n 3 --ignore tests/core --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=92
 
 fast: .venv/.dev  ## in a few seconds: style, import contracts, pure tests
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/lint-imports

@@ -40,21 +40,12 @@ def pytest_configure(config):
     os.environ.pop("DJANGO_SETTINGS_MODULE", None)
 
 
-def pytest_collection_modifyitems(items):
-    """Keep tests that share a running product in one worker; the others go to any that is free.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand tests to workers by `Together`; the hook exists where xdist does."""
+    from tests.together import Together
 
-    Two such groups of processes, and no more, run at one time beside the quick tests.
-    """
-    for item in items:
-        if "fleet" in item.fixturenames:
-            group = "fleet"
-        elif "browser" in item.keywords:
-            group = "browser"
-        elif "e2e" in item.keywords:
-            group = "processes"
-        else:
-            continue
-        item.add_marker(pytest.mark.xdist_group(group))
+    return Together(config, log)
 
 
 def pytest_unconfigure():

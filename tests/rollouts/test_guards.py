@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -107,3 +107,15 @@ def test_a_node_has_one_wanted_and_one_started_execution_of_a_job(execution):
     with pytest.raises(IntegrityError), transaction.atomic():
         Execution.objects.create(**same, desired_state="stopped", observed_state="running")
     assert Execution.objects.create(**same, desired_state="stopped", observed_state="stopped")
+
+
+def test_no_other_index_can_be_taken_for_that_of_a_target_by_its_key(cast):
+    """While targets are written statistics are wrong: a choice of indexes must not hang on them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+            "WHERE i.indrelid = 'rollouts_rollouttarget'::regclass AND i.indpred IS NULL "
+            "AND a.attname IN ('rollout_id', 'node_id') AND i.indnatts > 1"
+        )
+        assert cursor.fetchall() == [("target_node_once",)]

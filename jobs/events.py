@@ -41,7 +41,8 @@ def write_events(drafts: Iterable[EventDraft]) -> None:
         return
     with connection.cursor() as cursor:
         last = _reserve(cursor, {job_id: len(group) for job_id, group in by_job.items()})
-        with cursor.copy(_COPY) as copy:
+        # Django makes its own errors of the driver's in everything but COPY.
+        with connection.wrap_database_errors, cursor.copy(_COPY) as copy:
             for job_id, group in sorted(by_job.items()):
                 for seq, draft in enumerate(group, start=last[job_id] - len(group) + 1):
                     copy.write_row(_row(draft, seq))

@@ -204,7 +204,12 @@ def _store_harvest(harvest: Harvest) -> None:
     A window is added only with the number that its execution's row had not reached yet.
     """
     if harvest.windows:
-        with connection.cursor() as cursor, cursor.copy(_COPY_WINDOWS) as copy:
+        # Django makes its own errors of the driver's in everything but COPY.
+        with (
+            connection.cursor() as cursor,
+            connection.wrap_database_errors,
+            cursor.copy(_COPY_WINDOWS) as copy,
+        ):
             for window in harvest.windows:
                 copy.write_row(window)
     LogChunk.objects.bulk_create(harvest.logs, ignore_conflicts=True)

@@ -233,7 +233,8 @@ class Gateway:
                 self._room.set()
             if len(self._incoming) < GROUP_MAX:
                 spent = asyncio.get_running_loop().time() - began
-                await asyncio.sleep(max(0.0, GROUP_PAUSE - spent))
+                # As long as it took, so that few frames are not held up for a group that is not.
+                await asyncio.sleep(max(0.0, min(spent, GROUP_PAUSE - spent)))
 
     async def _commit(self, batch: list[Incoming]) -> None:
         wait = 0.1

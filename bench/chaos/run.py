@@ -86,6 +86,7 @@ class Report:
         lines = [
             headline,
             f"longest wait for a decision beyond pauses and outages: {self.stalls[0]}",
+            f"longest at a stretch: {max(stall.stretch for stall in self.stalls):.2f} s",
             f"all settled {self.settled_after:.1f} s after the last fault"
             if self.is_settled
             else "NOT ALL SETTLED within the bound",

@@ -38,14 +38,19 @@ OF_SERVERS = ("web.", "worker.", "beat.", "postgres.", "valkey.")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stall:
-    """A wait for a decision, in seconds beyond the faults, and what it was."""
+    """A wait for a decision, in seconds beyond the faults, and what it was.
+
+    Those seconds are a sum: who waits through five restarts of the database begins five times to
+    catch up. `stretch` is the longest of its parts, in which nothing held it up.
+    """
 
     seconds: float
+    stretch: float = 0.0
     what: str = ""
 
     def __str__(self):
         """Say it in a line."""
-        return f"{self.seconds:.2f} s {self.what}".rstrip()
+        return f"{self.seconds:.2f} s, {self.stretch:.2f} s at a stretch {self.what}".rstrip()
 
 
 def long_waits(cursor, spans):
@@ -56,12 +61,23 @@ def long_waits(cursor, spans):
     cursor.execute(WAITS)
     for since, until, rollout, decision, cause in cursor.fetchall():
         begin, end = float(since), float(until)
-        wait = end - begin - sum(max(0.0, min(end, b) - max(begin, a)) for a, b in outages)
+        parts = between(begin, end, outages)
+        wait, stretch = sum(parts), max(parts, default=0.0)
         if wait > TELLING or wait > max(found).seconds:
             what = f"from {cause} to {decision} of rollout {rollout}, {end - begin:.2f} s in all"
-            found.append(Stall(wait, f"({what}; {_meanwhile(spans, begin, end)})"))
+            found.append(Stall(wait, stretch, f"({what}; {_meanwhile(spans, begin, end)})"))
     found.sort(reverse=True)
     return [found[0], *(stall for stall in found[1:] if stall.seconds > TELLING)]
+
+
+def between(begin, end, outages):
+    """Return the lengths of what is left of a time without the outages, which come in order."""
+    parts = []
+    for start, over in outages:
+        if over > begin and start < end:
+            parts.append(start - begin)
+            begin = over
+    return [part for part in (*parts, end - begin) if part > 0]
 
 
 def _meanwhile(spans, begin, end):

@@ -7,7 +7,7 @@ import struct
 from bench.chaos.faults import Span
 from bench.chaos.replay import Listener, Tape
 from bench.chaos.schedule import KINDS, make_schedule
-from bench.chaos.stalls import _merged, _nobody_stands
+from bench.chaos.stalls import _merged, _nobody_stands, between
 
 
 def masked(value):
@@ -57,3 +57,11 @@ def test_only_the_time_in_which_every_decider_is_dead_is_the_faults_own():
     ]
     assert _merged(_nobody_stands(spans)) == [[3, 4]]
     assert _nobody_stands(spans[:3]) == []
+
+
+def test_a_wait_is_what_lies_between_the_outages():
+    outages = [[0.0, 2.0], [3.0, 4.5], [6.0, 9.0], [20.0, 30.0]]
+    assert between(1.0, 10.0, outages) == [1.0, 1.5, 1.0]
+    assert between(3.5, 4.0, outages) == []
+    assert between(9.5, 12.0, outages) == [2.5]
+    assert between(5.0, 7.0, outages) == [1.0]

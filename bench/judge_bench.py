@@ -97,6 +97,11 @@ def main():
                     "ours runs inside the ingest, each window once, and nothing judges a fleet "
                     "again (ADR 0011)"
                 ),
+                why=(
+                    "the judge is the pure function that the simulator runs too, one call in "
+                    "Python for each window, where the statement classifies columns; it is paid "
+                    "once, as the window is stored (row 7w), and a decision reads verdicts"
+                ),
             ),
             Figure(
                 row="17j",

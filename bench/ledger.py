@@ -23,7 +23,10 @@ in the same run. Rows 1 to 17 are the performance budget, 18 and 19 what a perso
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured goal; `met` is None where there is no goal to meet."""
+    """One measured goal; `met` is None where there is no goal to meet.
+
+    `why` says what the limit is, and stands beside the row as long as the goal is not met.
+    """
 
     row: str
     what: str
@@ -31,6 +34,7 @@ class Figure:
     figure: str
     met: bool | None
     method: str
+    why: str = ""
 
 
 def load():
@@ -72,13 +76,17 @@ def record(figures, load_at_start):
             figure.goal,
             figure.figure,
             verdict,
-            figure.method,
+            figure.method if figure.met is not False else _with_reason(figure),
             load_at_start,
             time.strftime("%Y-%m-%d"),
         )
         rows[figure.row] = f"| {' | '.join(cells)} |"
     lines = [rows[row] for row in sorted(rows, key=_order)]
     RESULTS.write_text(HEAD + "\n".join(lines) + "\n\n" + _machine() + "\n")
+
+
+def _with_reason(figure):
+    return f"{figure.method}. **Why not:** {figure.why}" if figure.why else figure.method
 
 
 def _read():

@@ -127,6 +127,10 @@ def figure(found):
             for name, it in found.items()
         )
         + f"; medians of {VISITS}, the handler with all middleware, in a process that also asks",
+        why=(
+            "rows of a table are rendered by Django's templates, and a page with a board renders "
+            "the fragments that live pushes also send; bytes meet the goal"
+        ),
     )
 
 

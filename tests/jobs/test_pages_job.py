@@ -7,6 +7,7 @@ import pytest
 from jobs.models import Event, Job, JobVersion
 from jobs.pages import head_view
 from jobs.services import Submission, submit_job
+from jobs.spec import JobSpec
 from tests.jobs.texts import pipeline
 from tests.rollouts import fleet
 
@@ -154,7 +155,9 @@ def test_the_spec_can_be_read_copied_and_downloaded_as_it_was_written(cast, page
 
 
 def test_a_text_of_an_older_schema_is_shown_in_the_present_one(job, page_as):
-    JobVersion.objects.filter(job=job).update(source_text="deployment: {}\nname: log-shipper\n")
+    spec = JobSpec.model_validate(JobVersion.objects.get(job=job).spec)
+    older = "deployment: {}\nname: log-shipper\n"
+    submit_job(fleet.ADA, Submission(spec=spec, force=True, source_text=older))
     text = html(page_as("vera").get(f"{PAGE}?tab=yaml"))
     assert "deployment" not in text
     assert "strategy: canary" in text

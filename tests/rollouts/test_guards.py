@@ -48,7 +48,15 @@ def test_a_version_never_falls(execution):
 
 
 @pytest.mark.parametrize(
-    "change", [{"spec": {}}, {"number": 7}, {"spec_hash": "0" * 64}, {"run_hash": "0" * 64}]
+    "change",
+    [
+        {"spec": {}},
+        {"number": 7},
+        {"spec_hash": "0" * 64},
+        {"run_hash": "0" * 64},
+        {"source_text": "name: another"},
+        {"cause": "rollback"},
+    ],
 )
 def test_what_a_version_is_never_changes(execution, change):
     refused(JobVersion.objects.all(), **change)

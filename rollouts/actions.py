@@ -22,6 +22,7 @@ from rollouts.planner import (
     Resurrect,
     RollBack,
     WaitUntil,
+    passed_over,
 )
 from rollouts.states import PauseReason, RolloutState
 from rollouts.terms import Terms
@@ -121,7 +122,7 @@ def _defer(scene: Scene, *, number: int | None) -> None:
             scene.job,
             scene.rollout,
             "node.deferred",
-            f"{len(names)} nodes can take no work now and catch up later",
+            passed_over(len(names)),
             scene.now,
             nodes=names[:100],
             count=len(names),

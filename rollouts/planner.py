@@ -379,10 +379,22 @@ def _canary_gate(snapshot: Snapshot) -> tuple[Action, ...]:
         reason = "no_canary_available: no connected and ready node can be a canary"
         return (WaitUntil(rule="canary.unavailable", reason=reason, facts=facts),)
     if wave.stable_but_unwell:
-        reason = f"{wave.stable_but_unwell} canaries were stable and are unwell now"
+        count = wave.stable_but_unwell
+        reason = (
+            "a canary was stable and is unwell now"
+            if count == 1
+            else f"{count} canaries were stable and are unwell now"
+        )
         return (WaitUntil(rule="canary.unwell", reason=reason, facts=facts),)
     kind = WaitUntil if snapshot.awaiting_promotion else AwaitPromotion
     return (kind(rule="canary.gate", reason="a person must promote the canary", facts=facts),)
+
+
+def passed_over(count: int) -> str:
+    """Say of nodes that take no part now what becomes of them."""
+    if count == 1:
+        return "a node can take no work now and catches up later"
+    return f"{count} nodes can take no work now and catch up later"
 
 
 def _may_promote(snapshot: Snapshot) -> bool:
@@ -397,7 +409,7 @@ def _next_step(snapshot: Snapshot) -> Action:
     if snapshot.fit == 0:
         return Defer(
             rule="node.deferred",
-            reason=f"{snapshot.remaining} nodes can take no work now and catch up later",
+            reason=passed_over(snapshot.remaining),
             facts={"remaining": snapshot.remaining},
         )
     size = min(wave_size(snapshot.total_nodes, snapshot.policy.max_parallel), snapshot.fit)

@@ -262,6 +262,28 @@ def test_an_unwell_canary_blocks_every_promotion_and_halts_nothing(policy, asked
     assert action.rule == "canary.unwell"
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1, "a canary was stable and is unwell now"),
+        (2, "2 canaries were stable and are unwell now"),
+    ],
+)
+def test_it_says_how_many_canaries_are_unwell(count, words):
+    assert only(settled_canaries(CANARY, unwell=count)).reason == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (1, "a node can take no work now and catches up later"),
+        (2, "2 nodes can take no work now and catch up later"),
+    ],
+)
+def test_it_says_how_many_nodes_are_passed_over(count, words):
+    assert only(seen(Policy(), remaining=count, fit=0)).reason == words
+
+
 def test_promotion_needs_at_least_one_stable_canary():
     wave = OpenWave(number=1, size=2)
     snapshot = seen(AUTO, remaining=8, fit=0, fit_canary=0, wave=wave, promote_requested=True)

@@ -5,10 +5,11 @@ and it is right however often and for whatever cause it runs.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from access.problems import Refused
@@ -32,6 +33,7 @@ from rollouts.lifecycle import (
 )
 from rollouts.models import Rollout
 from rollouts.planner import plan, wave_size
+from rollouts.sets import change
 from rollouts.snapshot import build_snapshot
 from rollouts.states import PauseReason, RolloutState, Strategy, TargetState
 from rollouts.terms import Terms, terms_of
@@ -40,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 # Steps of one rollout in one transaction; each makes progress, so this is never reached in truth.
 MAX_STEPS = 50
+# How long a bell waits for who holds the job. Clocks of two machines may differ by the slack.
+BELL_PATIENCE_MS = 200
+BELL_SLACK = timedelta(seconds=2)
 
 
 def reconcile_job(
@@ -54,17 +59,53 @@ def reconcile_job(
         _reconcile(job, trigger, now or timezone.now())
 
 
-def sweep_due(limit: int = 200) -> int:
-    """Reconcile jobs that are due, oldest first; return how many. Needs no message (law 1)."""
-    now = timezone.now()
-    due = Job.objects.filter(reconcile_due_at__lte=now).order_by("reconcile_due_at")
-    ids = list(due.values_list("pk", flat=True)[:limit])
-    for job_id in ids:
+def answer_bell(job_id: UUID | str) -> bool:
+    """Look at one job that a bell was rung for, if it is still due; say whether it was.
+
+    Whoever rang made the job due first. Under load bells of one job wait behind each other, and
+    the first answer does the work of all. A job that somebody holds is waited for shortly, since
+    a batch of reports that moves nothing rings for nobody; then the sweep has it.
+    """
+    with transaction.atomic():
+        change(f"SET LOCAL lock_timeout = {BELL_PATIENCE_MS}", [])
         try:
-            reconcile_job(job_id, trigger="periodic")
-        except Exception:
-            logger.exception("job %s could not be reconciled", job_id)
-    return len(ids)
+            job = _due(timezone.now() + BELL_SLACK).select_for_update(no_key=True).get(pk=job_id)
+        except Job.DoesNotExist:
+            return False
+        except OperationalError:
+            transaction.set_rollback(True)
+            return False
+        change("SET LOCAL lock_timeout TO DEFAULT", [])
+        _reconcile(job, "exec-update", timezone.now())
+    return True
+
+
+def sweep_due(limit: int = 200) -> int:
+    """Reconcile jobs that are due, oldest first; return how many. Needs no message (law 1).
+
+    What another process looks at meanwhile is left to it: several sweeps share the work, and a
+    job that a process holds for long keeps no other job waiting.
+    """
+    now = timezone.now()
+    ids = list(_due(now).order_by("reconcile_due_at").values_list("pk", flat=True)[:limit])
+    return sum(_sweep_one(job_id, now) for job_id in ids)
+
+
+def _sweep_one(job_id: UUID, now: datetime) -> bool:
+    try:
+        with transaction.atomic():
+            free = _due(now).select_for_update(no_key=True, skip_locked=True)
+            job = free.filter(pk=job_id).first()
+            if job is not None:
+                _reconcile(job, "periodic", timezone.now())
+    except Exception:
+        logger.exception("job %s could not be reconciled", job_id)
+        return False
+    return job is not None
+
+
+def _due(now: datetime) -> QuerySet[Job]:
+    return Job.objects.filter(reconcile_due_at__lte=now)
 
 
 def _reconcile(job: Job, trigger: str, now: datetime) -> None:

@@ -5,6 +5,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from jobs.models import Job
+from jobs.rules import ONE_SHOT_TYPES
 from jobs.states import JobState
 from nodes.models import Node
 from rollouts.models import Execution
@@ -27,6 +28,9 @@ def absorb_nodes(limit: int = 1000) -> int:
     with transaction.atomic():
         # A job that was stopped has a look too while something of it is still to stop.
         wanted = ~Q(state__in=[JobState.STOPPED, JobState.DELETED])
+        # One-shot work that has ended takes no node in and has none to leave: else every node
+        # that comes or goes would bring up all that was ever run.
+        wanted &= ~Q(job_type__in=ONE_SHOT_TYPES, state__in=[JobState.COMPLETED, JobState.FAILED])
         stopping = Execution.objects.filter(job=OuterRef("pk"), observed_state="stopping")
         jobs = Job.objects.filter(wanted | Exists(stopping), namespace_id__in=namespaces)
         ids = list(jobs.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))

@@ -7,8 +7,8 @@ from rollouts import retention, services, silence, sweeps
 
 @shared_task(name="rollouts.reconcile_job")
 def reconcile_job(job_id: str) -> None:
-    """Look at one job."""
-    services.reconcile_job(job_id)
+    """Look at one job, if it is due."""
+    services.answer_bell(job_id)
 
 
 @shared_task(name="rollouts.reconcile_due")

@@ -1,0 +1,126 @@
+"""Bells and sweeps share the work: what is done is not done again, and nobody queues behind a lock."""
+
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connections, transaction
+from django.utils import timezone
+
+from jobs.models import Event, Job
+from jobs.services import Submission, submit_job
+from nodes.models import Node
+from rollouts import services, sweeps
+from rollouts.models import Rollout
+from tests.cast import make_cast
+from tests.rollouts import fleet
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def namespaces(transactional_db):
+    """Every test has the namespaces prod and lab, and a node."""
+    make_cast()
+    fleet.make_nodes(1)
+
+
+def submit(name):
+    """Store a job that is due, and has no rollout yet."""
+    return submit_job(fleet.ADA, Submission(spec=fleet.spec_of(name))).job
+
+
+@contextmanager
+def held(job):
+    """Let somebody else hold the job's lock."""
+    has_it, may_go = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            services.lock_job(job.pk)
+            has_it.set()
+            may_go.wait(30)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert has_it.wait(10)
+    try:
+        yield
+    finally:
+        may_go.set()
+        holder.join(10)
+
+
+def has_begun(job):
+    return Rollout.objects.filter(job=job).exists()
+
+
+def test_the_first_answer_does_the_work_of_all_bells():
+    job = submit("shipper")
+    assert services.answer_bell(job.pk)
+    told = Event.objects.filter(job=job).count()
+    assert not services.answer_bell(job.pk)
+    assert Event.objects.filter(job=job).count() == told
+    assert has_begun(job)
+
+
+def test_a_bell_is_answered_although_clocks_differ_a_little():
+    job = submit("shipper")
+    Job.objects.update(reconcile_due_at=timezone.now() + timedelta(seconds=1))
+    assert services.answer_bell(job.pk)
+    Job.objects.update(reconcile_due_at=timezone.now() + timedelta(seconds=60))
+    assert not services.answer_bell(job.pk)
+
+
+def test_a_bell_of_a_job_that_is_gone_means_nothing():
+    assert not services.answer_bell("01a20f39-a466-7efe-bf44-e8bbf4392dcf")
+
+
+def test_a_bell_leaves_a_held_job_to_the_sweep():
+    job = submit("shipper")
+    with held(job):
+        assert not services.answer_bell(job.pk)
+        assert not has_begun(job)
+    assert services.sweep_due() == 1
+    assert has_begun(job)
+
+
+def test_a_sweep_passes_over_what_is_held():
+    first, second = submit("first"), submit("second")
+    with held(first):
+        assert services.sweep_due() == 1
+        assert has_begun(second)
+        assert not has_begun(first)
+    assert services.sweep_due() == 1
+    assert has_begun(first)
+
+
+def test_what_one_sweep_did_another_does_not_do_again(monkeypatch):
+    job = submit("shipper")
+    looked, real = [], services._sweep_one
+
+    def behind_another(job_id, now):
+        services.reconcile_job(job_id)
+        looked.append(real(job_id, now))
+        return looked[-1]
+
+    monkeypatch.setattr(services, "_sweep_one", behind_another)
+    assert services.sweep_due() == 0
+    assert looked == [False]
+    assert has_begun(job)
+
+
+def test_a_node_that_changes_brings_up_no_one_shot_work_that_has_ended():
+    ended = fleet.start(fleet.script_of("ended")).job
+    (execution,) = fleet.executions(Rollout.objects.get(job=ended))
+    fleet.take_up(execution)
+    fleet.report(execution, fleet.in_state(execution, "completed"), fleet.ended(execution))
+    assert Job.objects.get(pk=ended.pk).state == "completed"
+    running = fleet.start(fleet.spec_of("runs-on")).job
+    Job.objects.update(reconcile_due_at=None)
+    Node.objects.update(changed_at=timezone.now())
+    assert sweeps.absorb_nodes() == 1
+    assert list(Job.objects.filter(nodes_changed=True)) == [running]
+    assert list(Job.objects.filter(reconcile_due_at__isnull=False)) == [running]

@@ -32,7 +32,7 @@ from rollouts.lifecycle import (
     start_rollout,
 )
 from rollouts.models import Rollout
-from rollouts.planner import plan, wave_size
+from rollouts.planner import canary_size, plan, wave_size
 from rollouts.sets import change
 from rollouts.snapshot import build_snapshot
 from rollouts.states import PauseReason, RolloutState, Strategy, TargetState
@@ -232,9 +232,16 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
     rollout.failed_nodes -= left.count(TargetState.FAILED)
     rollout.updated_nodes -= left.count(TargetState.UPDATED) + left.count(TargetState.CURRENT)
     rollout.wave_size = wave_size(rollout.total_nodes, terms.policy.max_parallel)
+    rollout.canary_size = _canaries_of(rollout, terms)
     rollout.total_waves = targets.total_waves(rollout, terms)
     change_rollout(
-        rollout, "total_nodes", "failed_nodes", "updated_nodes", "wave_size", "total_waves"
+        rollout,
+        "total_nodes",
+        "failed_nodes",
+        "updated_nodes",
+        "wave_size",
+        "canary_size",
+        "total_waves",
     )
     if gone:
         names = [name for name, _ in gone]
@@ -258,6 +265,19 @@ def _follow_nodes(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> No
             nodes=joined[:100],
             count=len(joined),
         )
+
+
+def _canaries_of(rollout: Rollout, terms: Terms) -> int:
+    """Return the canaries that a rollout has once its nodes changed (docs/semantics.md X11, C09).
+
+    Nodes that join may make the canary wave larger while it is filled; those that it has stay.
+    """
+    if rollout.canary_promoted:
+        return rollout.canary_size
+    size = canary_size(rollout.total_nodes, terms.policy)
+    if rollout.current_wave == 0:
+        return size
+    return max(size, min(rollout.canary_size, rollout.total_nodes))
 
 
 def _catch_up(job: Job, rollout: Rollout, terms: Terms, now: datetime) -> datetime | None:

@@ -58,6 +58,27 @@ def test_a_node_that_joins_gets_its_turn_at_the_end_of_the_list():
     assert wanted(late).stable_at is not None
 
 
+def test_a_canary_wave_that_lacks_nodes_is_filled_by_those_that_join_and_says_its_new_size():
+    fleet.make_nodes(1)
+    rollout = fleet.start(fleet.spec_of(canary_count=2, max_parallel=50))
+    assert (rollout.total_nodes, rollout.canary_size) == (1, 1)
+    second, third = fleet.make_nodes(2)
+    change([second, third])
+    assert (fresh(rollout).total_nodes, rollout.canary_size) == (3, 2)
+    assert targets(rollout) == ["released", "released", "remaining"]
+    change([third], enrolment_state="rejected")
+    change([second], enrolment_state="rejected")
+    assert (fresh(rollout).total_nodes, rollout.canary_size) == (1, 1)
+
+
+def test_a_wider_canary_wave_stays_wide_while_its_nodes_are_there():
+    nodes = fleet.make_nodes(6)
+    rollout = fleet.start(fleet.spec_of(canary_percent=50, max_parallel=50))
+    assert rollout.canary_size == 3
+    change(nodes[4:], enrolment_state="rejected")
+    assert (fresh(rollout).total_nodes, rollout.canary_size) == (4, 3)
+
+
 def test_a_node_that_joins_a_finished_job_catches_up_and_is_validated():
     fleet.make_nodes(2)
     rollout = fleet.settle(rolling())

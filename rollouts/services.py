@@ -1,7 +1,7 @@
 """Brings jobs forward: looks at one job under its lock, asks the planner, carries it out.
 
-There is one way forward, `reconcile_job`. Reports, people, sweeps and doorbells all lead to it,
-and it is right however often and for whatever cause it runs.
+There is one way forward, `_reconcile`. Reports, people, sweeps and bells all lead to it, and it is
+right however often and for whatever cause it runs. Bells and sweeps take only what is due (ADR 0015).
 """
 
 import logging

@@ -124,3 +124,15 @@ def test_a_node_that_changes_brings_up_no_one_shot_work_that_has_ended():
     assert sweeps.absorb_nodes() == 1
     assert list(Job.objects.filter(nodes_changed=True)) == [running]
     assert list(Job.objects.filter(reconcile_due_at__isnull=False)) == [running]
+
+
+def test_nodes_that_changed_keep_their_marks_until_every_job_could_be_told():
+    held_one, free_one = (fleet.start(fleet.spec_of(name)).job for name in ("held", "free"))
+    Node.objects.update(changed_at=timezone.now())
+    with held(held_one):
+        assert sweeps.absorb_nodes() == 0
+        assert list(Job.objects.filter(nodes_changed=True)) == [free_one]
+    assert Node.objects.filter(changed_at__isnull=False).count() == 1
+    assert sweeps.absorb_nodes() == 1
+    assert Job.objects.filter(nodes_changed=True).count() == 2
+    assert not Node.objects.filter(changed_at__isnull=False).exists()

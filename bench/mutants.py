@@ -221,6 +221,30 @@ MUTANTS = (
         tests="tests/core/test_observation.py",
         options=PURE,
     ),
+    Mutant(
+        name="M21",
+        what="a bell is answered again although its job is not due any more",
+        file="rollouts/services.py",
+        old="job = _due(timezone.now() + BELL_SLACK).select_for_update(no_key=True).get(pk=job_id)",
+        new="job = Job.objects.select_for_update(no_key=True).get(pk=job_id)",
+        tests="tests/rollouts/test_bells_and_sweeps.py",
+    ),
+    Mutant(
+        name="M22",
+        what="a sweep waits for a job that somebody holds",
+        file="rollouts/services.py",
+        old="select_for_update(no_key=True, skip_locked=True)",
+        new="select_for_update(no_key=True)",
+        tests="tests/rollouts/test_bells_and_sweeps.py",
+    ),
+    Mutant(
+        name="M23",
+        what="a connection that dies in a COPY counts as a bad report",
+        file="rollouts/ingest.py",
+        old="            connection.wrap_database_errors,\n",
+        new="",
+        tests="tests/rollouts/test_lost_in_copy.py",
+    ),
 )
 # M16 (a secret compared with ==) has no place here: tokens and links are found by their digest.
 

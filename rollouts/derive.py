@@ -4,7 +4,14 @@ from datetime import datetime
 
 from jobs.models import Job, JobVersion
 from jobs.services import record_state
-from jobs.states import JobState, LiveCounts, OutcomeCounts, derive_outcome, derive_state
+from jobs.states import (
+    JobState,
+    LiveCounts,
+    OutcomeCounts,
+    derive_outcome,
+    derive_state,
+    may_move,
+)
 from rollouts.lifecycle import counted, end_rollout, latest_rollout
 from rollouts.models import Rollout
 from rollouts.placement import stop_executions
@@ -99,6 +106,9 @@ def _one_shot(job: Job, now: datetime) -> None:
     counts = OutcomeCounts(**_outcomes(job))
     found = derive_outcome(counts)
     if found is None:
+        if not may_move(JobState(job.state), JobState.RUNNING):
+            # Its rollout was held or given up, and what a node refused is still to be done.
+            _move(job, JobState.DEPLOYING, "Placed", now)
         _move(
             job, JobState.RUNNING, f"{counted(counts.unfinished, 'execution')} not ended yet", now
         )

@@ -151,3 +151,27 @@ def test_a_node_that_is_away_is_asked_again_when_it_is_back():
     sweeps.absorb_nodes()
     later(refused, 600)
     assert wanted(node).previous_id == refused.pk
+
+
+def test_a_paused_rollout_of_scripts_that_ends_with_refused_work_leaves_its_job_running():
+    node, _ = fleet.make_nodes(2)
+    spec = fleet.script_of()
+    rolling = {"strategy": "rolling", "max_parallel": 100}
+    spec = type(spec).model_validate(spec.to_json() | {"rollout": rolling})
+    rollout = fleet.start(spec)
+    job_id = rollout.job_id
+    services.pause_rollout(fleet.ADA, job_id)
+    assert Job.objects.get().state == "rollout_paused"
+    refused, done = sorted(fleet.executions(rollout), key=lambda one: one.node_id != node.pk)
+    refuse(refused)
+    fleet.take_up(done)
+    fleet.report(done, fleet.in_state(done, "completed"), fleet.ended(done))
+    services.resume_rollout(fleet.ADA, job_id)
+    rollout.refresh_from_db()
+    assert rollout.state == "completed"
+    assert Job.objects.get().state == "running"
+    later(refused, 10)
+    again = wanted(node)
+    fleet.take_up(again)
+    fleet.report(again, fleet.in_state(again, "completed"), fleet.ended(again))
+    assert Job.objects.get().state == "completed"

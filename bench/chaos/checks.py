@@ -40,6 +40,10 @@ LOST = {
         FROM ev_journal j LEFT JOIN rollouts_execution e ON e.id = j.execution_id
         WHERE j.phase IN ('completed', 'failed', 'stopped')
             AND (e.id IS NULL OR e.observed_state <> j.phase)
+            -- A node remembers its last 2,000 ends. Of an older one it says that it does not know
+            -- it, and notes that as stopped; its result had come long before.
+            AND NOT (j.phase = 'stopped' AND e.desired_state = 'stopped' AND EXISTS (
+                SELECT 1 FROM rollouts_result r WHERE r.execution_id = e.id))
             AND coalesce(e.error_code, '') NOT IN {BY_SERVER}""",
     "lost: reports that were never committed": "SELECT * FROM ev_unsent WHERE frames > 0",
     "lost: a version that was promised to a user": """

@@ -33,9 +33,9 @@ class EndAfter:
         return answer
 
     def strike(self, pid):
-        with psycopg.connect(
-            **connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
-        ) as other:
+        options = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+        # Each look in a transaction of its own: within one, what is active is read once.
+        with psycopg.connect(**options, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", [pid])
             gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = %s)"
             wait_until(lambda: other.execute(gone, [pid]).fetchone()[0])

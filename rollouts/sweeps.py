@@ -49,8 +49,13 @@ def _mark_jobs(namespaces: Sequence[str]) -> bool:
     # A job that was stopped has a look too while something of it is still to stop.
     wanted = ~Q(state__in=[JobState.STOPPED, JobState.DELETED])
     # One-shot work that has ended takes no node in and has none to leave: else every node
-    # that comes or goes would bring up all that was ever run.
-    wanted &= ~Q(job_type__in=ONE_SHOT_TYPES, state__in=[JobState.COMPLETED, JobState.FAILED])
+    # that comes or goes would bring up all that was ever run. One that is due may be about to
+    # begin anew, with nodes as they were before they changed.
+    wanted &= ~Q(
+        job_type__in=ONE_SHOT_TYPES,
+        state__in=[JobState.COMPLETED, JobState.FAILED],
+        reconcile_due_at__isnull=True,
+    )
     stopping = Execution.objects.filter(job=OuterRef("pk"), observed_state="stopping")
     jobs = Job.objects.filter(wanted | Exists(stopping), namespace_id__in=namespaces)
     held = set(jobs.values_list("pk", flat=True))

@@ -128,6 +128,14 @@ def test_a_node_that_changes_brings_up_no_one_shot_work_that_has_ended():
     assert list(Job.objects.filter(reconcile_due_at__isnull=False)) == [running]
 
 
+def test_ended_work_that_is_about_to_begin_anew_looks_at_nodes_that_change_meanwhile():
+    job = fleet.start(fleet.script_of()).job
+    Job.objects.update(state="completed", reconcile_due_at=timezone.now())
+    Node.objects.update(changed_at=timezone.now())
+    assert sweeps.absorb_nodes() == 1
+    assert list(Job.objects.filter(nodes_changed=True)) == [job]
+
+
 def test_nodes_that_changed_keep_their_marks_until_every_job_could_be_told():
     held_one, free_one = (fleet.start(fleet.spec_of(name)).job for name in ("held", "free"))
     Node.objects.update(changed_at=timezone.now())

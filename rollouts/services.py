@@ -50,7 +50,10 @@ BELL_SLACK = timedelta(seconds=2)
 def reconcile_job(
     job_id: UUID | str, *, trigger: str = "exec-update", now: datetime | None = None
 ) -> None:
-    """Look at one job and do everything that is due. A job that is gone is nothing to do."""
+    """Look at one job, due or not, and do what is to be done: for tests and benchmarks.
+
+    A job that is gone is nothing to do.
+    """
     with transaction.atomic():
         try:
             job = lock_job(job_id)

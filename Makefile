@@ -3,9 +3,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PY := $(BIN)/python
-INSTALL := $(BIN)/pip install -q --disable-pip-version-check --require-hashes
+# A lock names everything: --no-deps keeps a newer release in the index from being weighed at all.
+INSTALL := $(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps
 TEMPLATES = $$(git ls-files 'templates/*.html')
-COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header
+COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header
 
 up: .venv/.run  ## everything on this computer: PORT=8000 AGENTS=5 DATA=var
 	@$(PY) manage.py up

@@ -11,7 +11,8 @@ was seen already is dropped. Downward nothing needs keeping: the server sends wh
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar
 
 VERSION = 1
@@ -236,7 +237,20 @@ FRAMES: dict[str, type[Frame]] = {
 
 def encode(frame: Frame) -> str:
     """Return the frame as one JSON text."""
-    return json.dumps({"type": frame.kind, **asdict(frame)}, separators=(",", ":"))
+    names, _ = _members(type(frame))
+    value = {"type": frame.kind, **{name: getattr(frame, name) for name in names}}
+    return _JSON.encode(value)
+
+
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
+@cache
+def _members(kind: type[Frame]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names of a frame's members, and those that must be there."""
+    known = fields(kind)
+    required = (f for f in known if f.default is MISSING and f.default_factory is MISSING)
+    return tuple(f.name for f in known), frozenset(f.name for f in required)
 
 
 def decode(text: str | bytes) -> Frame:
@@ -255,13 +269,10 @@ def decode(text: str | bytes) -> Frame:
     kind = FRAMES.get(str(value.get("type")))
     if kind is None:
         raise ProtocolError(f"unknown frame type {value.get('type')!r}")
-    known = {f.name: f for f in fields(kind)}
-    required = {
-        name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING
-    }
+    names, required = _members(kind)
     if missing := required - value.keys():
         raise ProtocolError(f"{kind.kind} lacks {', '.join(sorted(missing))}")
-    return kind(**{name: value[name] for name in known if name in value})
+    return kind(**{name: value[name] for name in names if name in value})
 
 
 # --- What is signed ----------------------------------------------------------------------------

@@ -4,15 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
 from access.queries import readable_namespaces
 
 Count = Callable[[Any, tuple[str, ...]], int]
-_counts: dict[str, Count] = {}
+_counts: dict[str, Count | str] = {}
 
 
-def register_count(name: str, count: Count) -> None:
-    """Let an app count for the navigation: `count(user, namespaces)`; called once, when ready."""
+def register_count(name: str, count: Count | str) -> None:
+    """Let an app count for the navigation: `count(user, namespaces)`, or the dotted path of it.
+
+    Called once, when the app is ready; a path is imported when the count is first asked for.
+    """
     _counts[name] = count
 
 
@@ -27,7 +31,9 @@ class Counts:
     def __getitem__(self, name: str) -> int:
         """Return a count; KeyError (for a template: nothing) when no app offers it."""
         if name not in self._known:
-            self._known[name] = _counts[name](self._user, self._namespaces)
+            count = _counts[name]
+            read: Count = import_string(count) if isinstance(count, str) else count
+            self._known[name] = read(self._user, self._namespaces)
         return self._known[name]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.template.loader import render_to_string
+from django.utils.module_loading import import_string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +51,27 @@ class Noun:
             return False
 
 
-_nouns: dict[str, Noun] = {}
+_nouns: dict[str, Noun | str] = {}
 
 
-def register(noun: Noun) -> None:
-    """Add a noun and its boxes; called once by each app's AppConfig.ready."""
-    _nouns[noun.name] = noun
+def register(name: str, noun: Noun | str) -> None:
+    """Add a noun, or the dotted path of one, which is imported when it is first asked for.
+
+    Called once by each app's AppConfig.ready. Workers show no pages and never import theirs.
+    """
+    _nouns[name] = noun
 
 
 def noun_named(name: str) -> Noun | None:
     """Return the noun, or None when there is none of that name."""
-    return _nouns.get(name)
+    noun = _nouns.get(name)
+    if isinstance(noun, str):
+        found: Noun = import_string(noun)
+        _nouns[name] = noun = found
+    return noun
 
 
 def all_nouns() -> tuple[Noun, ...]:
     """Return every registered noun, by name."""
-    return tuple(_nouns[name] for name in sorted(_nouns))
+    found = (noun_named(name) for name in sorted(_nouns))
+    return tuple(noun for noun in found if noun is not None)

@@ -81,5 +81,3 @@ DASHBOARD = Noun(
         }.items()
     ),
 )
-
-NOUNS = (ROLLOUT, EXECUTION, DASHBOARD)

@@ -35,6 +35,6 @@ def space(settings, renders):
         may_read=lambda user, pk: pk in readable_namespaces(user),
         fragments=parts,
     )
-    register(noun)
+    register("space", noun)
     yield noun
     del _nouns["space"]

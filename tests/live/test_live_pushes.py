@@ -82,7 +82,7 @@ async def test_a_box_that_shows_the_same_is_not_sent_for_its_revision_alone(cast
         row.revision = next(revisions)
         return row
 
-    register(replace(space, fragments=(replace(about, query=fresh), rules)))
+    register("space", replace(space, fragments=(replace(about, query=fresh), rules)))
     async with browser("space/prod", cast.vera) as socket:
         await socket.receive_from(timeout=5)
         await in_thread(announce)("space", "prod", 3)
@@ -165,7 +165,7 @@ async def test_a_box_that_fails_leaves_the_others_alone(cast, space, caplog):
         raise ZeroDivisionError
 
     about, rules = space.fragments
-    register(replace(space, fragments=(replace(about, query=fails), rules)))
+    register("space", replace(space, fragments=(replace(about, query=fails), rules)))
     async with browser("space/prod", cast.vera) as socket:
         sent = await socket.receive_from(timeout=5)
     assert "space-prod-rules" in sent

@@ -120,8 +120,8 @@ MUTANTS = (
         name="M10",
         what="what is due is forgotten when no message says so",
         file="rollouts/sweeper.py",
-        old="    sweep_due,\n    judge_silence,",
-        new="    judge_silence,",
+        old="    _take(sweep_due)\n",
+        new="",
         tests="tests/rollouts/test_gateway.py tests/rollouts/test_silence.py",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""What must go on although no message comes: every decision that is due, by one process at a time."""
+"""What must go on although no message comes: looking at the fleet, and every decision that is due."""
 
 import logging
 from collections.abc import Callable
@@ -12,33 +12,38 @@ from rollouts.sweeps import absorb_nodes
 
 logger = logging.getLogger(__name__)
 
-# Any number: it names the lock that says who sweeps.
+# Any number: it names the lock that says who looks at the fleet.
 LOCK = 74_686_511
+# What makes jobs due: once for all, by one process at a time.
 STEPS: tuple[Callable[[], int], ...] = (
     absorb_nodes,
-    sweep_due,
     judge_silence,
     mark_silent_nodes,
     cordon_drained,
 )
 
 
-def sweep() -> bool:
-    """Take every step that is due unless another process is doing so; say whether it was done.
+def sweep() -> None:
+    """Look at the fleet unless another process is doing so, then decide what is due.
 
-    Nothing here needs Valkey or Celery (law 1). A step that fails does not keep the others back.
+    Decisions are shared with every other process that sweeps (ADR 0015). Nothing here needs
+    Valkey or Celery (law 1). A step that fails does not keep the others back.
     """
+    _look()
+    _take(sweep_due)
+
+
+def _look() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
         ((is_ours,),) = cursor.fetchall()
         if not is_ours:
-            return False
+            return
         try:
             for step in STEPS:
                 _take(step)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
-    return True
 
 
 def _take(step: Callable[[], int]) -> None:

@@ -33,13 +33,13 @@ def outsider(transactional_db):
 
 
 @pytest.fixture
-def others_sweep(outsider):
-    """Another process holds the right to sweep, so that no scheduler touches these rows."""
-    outsider.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+def no_sweep(monkeypatch):
+    """No scheduler touches these rows."""
+    monkeypatch.setattr("rollouts.gateway.sweep", lambda: None)
 
 
 @pytest.fixture
-def server(others_sweep):
+def server(no_sweep):
     with running_server() as running:
         yield running
 
@@ -300,7 +300,7 @@ async def test_reports_outlive_the_loss_of_every_database_connection(cut_all, ag
     assert LogChunk.objects.count() == 30
 
 
-async def test_it_serves_without_a_lifespan(others_sweep):
+async def test_it_serves_without_a_lifespan(no_sweep):
     with running_server(lifespan="off") as server:
         node, private = await in_db(make_node)
         execution = await in_db(make_execution, node)
@@ -331,7 +331,11 @@ async def test_many_nodes_report_at_once(server):
     assert await in_db(Execution.objects.filter(observed_state="running").count) == 30
 
 
-async def test_what_is_due_is_done_without_a_message(transactional_db):
+@pytest.mark.parametrize("others_look", [False, True])
+async def test_what_is_due_is_done_without_a_message(outsider, others_look):
+    """Also while another process, which may be stopped, has the right to look at the fleet."""
+    if others_look:
+        outsider.execute("SELECT pg_advisory_lock(%s)", [LOCK])
     job = await in_db(make_job)
     await in_db(Job.objects.update, reconcile_due_at=timezone.now())
     with running_server():

@@ -1,7 +1,7 @@
 """A rendered document says the same as the original, and every line knows where it came from."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.engine.rendering import render
@@ -40,6 +40,8 @@ def at(document, path):
 
 
 @given(DOCUMENTS)
+@example("a:\n ")
+@example("a:\n \n")
 def test_the_text_reads_back_as_the_document(document):
     text, _ = render(document)
     assert without_trailing_blanks(yaml.safe_load(text)) == without_trailing_blanks(document)

@@ -12,7 +12,6 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar
 
 VERSION = 1
@@ -235,22 +234,21 @@ FRAMES: dict[str, type[Frame]] = {
 }
 
 
-def encode(frame: Frame) -> str:
-    """Return the frame as one JSON text."""
-    names, _ = _members(type(frame))
-    value = {"type": frame.kind, **{name: getattr(frame, name) for name in names}}
-    return _JSON.encode(value)
-
-
-_JSON = json.JSONEncoder(separators=(",", ":"))
-
-
-@cache
 def _members(kind: type[Frame]) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the names of a frame's members, and those that must be there."""
     known = fields(kind)
     required = (f for f in known if f.default is MISSING and f.default_factory is MISSING)
     return tuple(f.name for f in known), frozenset(f.name for f in required)
+
+
+_MEMBERS = {kind: _members(kind) for kind in FRAMES.values()}
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
+def encode(frame: Frame) -> str:
+    """Return the frame as one JSON text."""
+    names, _ = _MEMBERS[type(frame)]
+    return _JSON.encode({"type": frame.kind, **{name: getattr(frame, name) for name in names}})
 
 
 def decode(text: str | bytes) -> Frame:
@@ -269,7 +267,7 @@ def decode(text: str | bytes) -> Frame:
     kind = FRAMES.get(str(value.get("type")))
     if kind is None:
         raise ProtocolError(f"unknown frame type {value.get('type')!r}")
-    names, required = _members(kind)
+    names, required = _MEMBERS[kind]
     if missing := required - value.keys():
         raise ProtocolError(f"{kind.kind} lacks {', '.join(sorted(missing))}")
     return kind(**{name: value[name] for name in names if name in value})

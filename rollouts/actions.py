@@ -32,13 +32,17 @@ SCHEDULER = "scheduler"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What an action works on: the locked job and rollout, their terms, the moment, the cause."""
+    """What an action works on: the locked job and rollout, their terms, the moment, the cause.
+
+    `is_first`: the rollout of the first version was started just now, so nothing ever ran.
+    """
 
     job: Job
     rollout: Rollout
     terms: Terms
     trigger: str
     now: datetime
+    is_first: bool = False
 
 
 @singledispatch
@@ -101,7 +105,13 @@ def _place(action: PlaceWave, scene: Scene) -> bool:
         total_waves=rollout.total_waves,
     )
     placement.place_wave(
-        job, rollout, scene.terms, number=action.number, evaluation_id=evaluation.pk, now=now
+        job,
+        rollout,
+        scene.terms,
+        number=action.number,
+        evaluation_id=evaluation.pk,
+        now=now,
+        is_first=scene.is_first,
     )
     return True
 

@@ -12,7 +12,7 @@ from jobs.states import (
     derive_state,
     may_move,
 )
-from rollouts.lifecycle import counted, end_rollout, latest_rollout
+from rollouts.lifecycle import counted, end_rollout
 from rollouts.models import Rollout
 from rollouts.placement import stop_executions
 from rollouts.sets import fetch
@@ -23,15 +23,17 @@ WORDS = ("degraded", "completed", "failed", "lost")
 _REFUSED = "e.observed_state = 'stopped' AND coalesce(e.details ->> 'reason', '') = 'refused'"
 
 
-def derive_job(job: Job, now: datetime) -> datetime | None:
-    """Record the job's state; return when the job must be looked at again without a report."""
+def derive_job(job: Job, rollout: Rollout | None, now: datetime) -> datetime | None:
+    """Record the job's state; return when the job must be looked at again without a report.
+
+    `rollout` is that of the newest version, None as long as it has none.
+    """
     if job.state in (JobState.STOPPED, JobState.DELETED):
         return None
-    newest = JobVersion.objects.get(job=job, number=job.version)
-    rollout = latest_rollout(job)
-    if rollout is not None and rollout.version_id != newest.pk:
-        rollout = None
-    terms = terms_of(newest, rollout.strategy if rollout is not None else None)
+    if rollout is None:
+        terms = terms_of(JobVersion.objects.get(job=job, number=job.version), None)
+    else:
+        terms = terms_of(rollout.version, rollout.strategy)
     if _time_out(job, rollout, terms, now):
         return None
     if rollout is None:

@@ -29,22 +29,19 @@ def active_rollout(job: Job) -> Rollout | None:
     )
 
 
-def latest_rollout(job: Job) -> Rollout | None:
-    """Return the job's newest rollout."""
-    return Rollout.objects.select_related("version").filter(job=job).order_by("-started_at").first()
-
-
-def start_rollout(job: Job, version: JobVersion, terms: Terms, now: datetime) -> Rollout | None:
+def start_rollout(
+    job: Job, version: JobVersion, terms: Terms, now: datetime, *, previous: Rollout | None
+) -> Rollout | None:
     """Freeze the nodes of a version and begin; None when no node can be counted on (X88).
 
-    What runs on nodes that no longer match is stopped at once (X25); an active rollout of an
-    older version ends as superseded. The job is deploying before anything else is told of it.
+    What runs on nodes that no longer match is stopped at once (X25); `previous`, the active rollout
+    of an older version, ends as superseded. The job is deploying before anything else is told of it.
     """
-    previous = active_rollout(job)
     if previous is not None:
         end_rollout(job, previous, RolloutState.SUPERSEDED, "a newer version took its place", now)
-    match, params = match_of(job, terms)
-    stop_unwanted(job, terms, match, params, now)
+    if version.number > 1:
+        match, params = match_of(job, terms)
+        stop_unwanted(job, terms, match, params, now)
     rollback = version.cause == RolloutType.ROLLBACK
     left = version.rolled_back_from if rollback else job.stable_version
     rollout = Rollout.objects.create(

@@ -25,11 +25,12 @@ def place_wave(
     number: int,
     evaluation_id: UUID,
     now: datetime,
+    is_first: bool = False,
 ) -> int:
     """Stop what runs on the nodes just released and create their new executions.
 
     The wave is placed by one INSERT … SELECT. Released nodes that have their execution already
-    are left alone, so doing it twice does nothing.
+    are left alone, so doing it twice does nothing. `is_first`: the job never ran anywhere.
     """
     waiting = (
         "SELECT t.node_id FROM rollouts_rollouttarget t WHERE t.rollout_id = %s AND t.wave = %s "
@@ -48,6 +49,7 @@ def place_wave(
         wave=number,
         evaluation_id=evaluation_id,
         now=now,
+        is_first=is_first,
     )
 
 
@@ -62,6 +64,7 @@ def replace_executions(
     wave: int,
     evaluation_id: UUID | None,
     now: datetime,
+    is_first: bool = False,
 ) -> int:
     """Give each node that `chosen` yields an execution of `version` in place of its present one.
 
@@ -69,14 +72,15 @@ def replace_executions(
     the new one when it has (docs/semantics.md 1.5).
     """
     deadline = now + terms.start_deadline
-    stop_executions(
-        job,
-        condition=_WANTED_ON.format(chosen=chosen),
-        params=[job.id, *params],
-        message=f"replaced by version {version.number}",
-        stop_deadline=deadline,
-        now=now,
-    )
+    if not is_first:
+        stop_executions(
+            job,
+            condition=_WANTED_ON.format(chosen=chosen),
+            params=[job.id, *params],
+            message=f"replaced by version {version.number}",
+            stop_deadline=deadline,
+            now=now,
+        )
     created = change_executions(
         job_id=job.id,
         statement=_PLACE.format(chosen=chosen),
@@ -101,7 +105,8 @@ def replace_executions(
         message=f"version {version.number} placed",
         at=now,
     )
-    change(_LINK, [job.id, now])
+    if not is_first:
+        change(_LINK, [job.id, now])
     return created
 
 

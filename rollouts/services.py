@@ -112,14 +112,18 @@ def _due(now: datetime) -> QuerySet[Job]:
 
 
 def _reconcile(job: Job, trigger: str, now: datetime) -> None:
-    retry_at = None
+    rollout = retry_at = None
     if job.state in (JobState.STOPPED, JobState.DELETED):
         _wind_down(job, now)
     else:
-        rollout = _rollout_of_newest(job, now)
+        rollout, is_new = _rollout_of_newest(job, now)
         if rollout is not None:
-            retry_at = _bring_forward(job, rollout, trigger, now)
-    clocks = (derive_job(job, now), retry_at)
+            retry_at = _bring_forward(job, rollout, trigger, now, is_new=is_new)
+            if job.version != rollout.version.number:  # it was rolled back
+                job.nodes_changed = False
+                _reconcile(job, "rollout-rollback", now)
+                return
+    clocks = (derive_job(job, rollout, now), retry_at)
     due_at = min((clock for clock in clocks if clock), default=None)
     Job.objects.filter(pk=job.pk).update(reconcile_due_at=due_at, nodes_changed=False)
     job.nodes_changed = False
@@ -128,13 +132,20 @@ def _reconcile(job: Job, trigger: str, now: datetime) -> None:
         announce("dashboard", scope, job.revision)
 
 
-def _rollout_of_newest(job: Job, now: datetime) -> Rollout | None:
-    """Return the rollout of the newest version, started now if it has none and a node can run it."""
+def _rollout_of_newest(job: Job, now: datetime) -> tuple[Rollout | None, bool]:
+    """Return the rollout of the newest version, and whether it was started just now.
+
+    It is started if the version has none and a node can run it; None without such a node.
+    """
+    active = active_rollout(job)
+    if active is not None and active.version.number == job.version:
+        return active, False
     newest = JobVersion.objects.get(job=job, number=job.version)
-    rollout = Rollout.objects.select_related("version").filter(version=newest).first()
-    if rollout is not None:
-        return active_rollout(job) or rollout
-    return start_rollout(job, newest, terms_of(newest, _strategy_of(newest)), now)
+    ended = Rollout.objects.select_related("version").filter(version=newest).first()
+    if ended is not None:
+        return ended, False
+    terms = terms_of(newest, _strategy_of(newest))
+    return start_rollout(job, newest, terms, now, previous=active), True
 
 
 def _strategy_of(version: JobVersion) -> str | None:
@@ -143,18 +154,25 @@ def _strategy_of(version: JobVersion) -> str | None:
     return Strategy.IMMEDIATE if automatic else None
 
 
-def _bring_forward(job: Job, rollout: Rollout, trigger: str, now: datetime) -> datetime | None:
+def _bring_forward(
+    job: Job, rollout: Rollout, trigger: str, now: datetime, *, is_new: bool
+) -> datetime | None:
     """Do what is due; return when work that was refused may be tried again."""
     terms = terms_of(rollout.version, rollout.strategy)
     is_active = rollout.completed_at is None
     if job.nodes_changed:
         _follow_nodes(job, rollout, terms, now)
-    placement.arm_start_clocks(job, terms, now=now)
+    is_first = is_new and rollout.version.number == 1
+    if not is_first:
+        placement.arm_start_clocks(job, terms, now=now)
     if is_active:
-        _advance(Scene(job=job, rollout=rollout, terms=terms, trigger=trigger, now=now))
-        if job.version != rollout.version.number:  # it was rolled back
-            job.nodes_changed = False
-            _reconcile(job, "rollout-rollback", now)
+        scene = Scene(
+            job=job, rollout=rollout, terms=terms, trigger=trigger, now=now, is_first=is_first
+        )
+        if not is_new:
+            _settle(scene)
+        _advance(scene)
+        if job.version != rollout.version.number:
             return None
     elif _brings_back(rollout, terms):
         placement.resurrect(job, rollout, terms, now=now)
@@ -173,9 +191,8 @@ def _brings_back(rollout: Rollout, terms: Terms) -> bool:
 
 
 def _advance(scene: Scene) -> None:
-    """Settle, plan and carry out until the planner only waits or the rollout has ended."""
+    """Plan and carry out until the planner only waits or the rollout has ended."""
     rollout = scene.rollout
-    _settle(scene)  # once: what the steps below create has not begun
     for _ in range(MAX_STEPS):
         again = False
         for action in plan(build_snapshot(rollout, scene.terms, scene.now), scene.now):
@@ -186,6 +203,7 @@ def _advance(scene: Scene) -> None:
 
 
 def _settle(scene: Scene) -> None:
+    """Count the nodes whose work has settled: once, as what a plan creates has not begun."""
     ends = targets.settle(scene.rollout, one_shot=scene.terms.one_shot)
     if not ends:
         return

@@ -92,7 +92,7 @@ def _is_block(text: str) -> bool:
         and bool(body)
         and not body[0].isspace()
         # A last line of blanks would be empty, and what ends in empty lines reads back without them.
-        and not body[-1].isspace()
+        and not body.rpartition("\n")[2].isspace()
         and all(char.isprintable() or char in "\n\t" for char in body)
     )
 

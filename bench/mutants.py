@@ -245,6 +245,14 @@ MUTANTS = (
         new="",
         tests="tests/rollouts/test_lost_in_copy.py",
     ),
+    Mutant(
+        name="M24",
+        what="work that ends waits for the scheduler as long as work that begins",
+        file="rollouts/subjects.py",
+        old="        return self.moved and not calm\n",
+        new="        return False\n",
+        tests="tests/rollouts/test_bells_and_sweeps.py",
+    ),
 )
 # M16 (a secret compared with ==) has no place here: tokens and links are found by their digest.
 

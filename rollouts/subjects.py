@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from rollouts.events import EventDraft, write_events
 from rollouts.facts import FACTS, Facts, make_facts, values_of
 from rollouts.observation import Change, Rules
 from rollouts.sets import as_array, change, fetch
-from rollouts.states import STARTED
+from rollouts.states import STARTED, ObservedState
 
 # The array that carries each column to the database.
 _ARRAYS = {
@@ -29,6 +29,17 @@ _ARRAYS = {
     "text[]",
 )
 _DETAILS = FACTS.index("details")
+# On its way up: what moves between these, and was never stable, gives nothing to decide.
+_BEGINNING = frozenset(
+    {
+        ObservedState.PENDING,
+        ObservedState.STARTING,
+        ObservedState.VALIDATING,
+        ObservedState.RUNNING,
+    }
+)
+# When the scheduler looks at it all the same: by then clocks have changed that it shows.
+LATER = timedelta(seconds=2)
 
 
 class Row(NamedTuple):
@@ -81,6 +92,17 @@ class Subject:
     moved: bool = False
     # Lines or a result came: its pages show more, although the row is the same.
     has_more: bool = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Say whether the scheduler may have something to decide now that it has moved."""
+        old, new = self.before, self.facts
+        calm = (
+            {old.observed_state, new.observed_state} <= _BEGINNING
+            and old.stable_at is new.stable_at is None
+            and old.desired_state == new.desired_state
+        )
+        return self.moved and not calm
 
     def take(self, new: Change | None) -> Change | None:
         """Put a change in place; return it if it moved the state."""
@@ -162,7 +184,7 @@ def store_subjects(subjects: Iterable[Subject], events: list[EventDraft], now: d
         if group:
             _update(group, now)
     write_events(events)
-    _wake({s.row.job_id for s in changed if s.moved}, now)
+    _wake(changed, now)
     _announce(subject for subject in known if subject.steps or subject.has_more)
 
 
@@ -189,16 +211,24 @@ def _update(group: Sequence[Subject], now: datetime) -> None:
     )
 
 
-def _wake(job_ids: set[UUID], now: datetime) -> None:
-    """Make the scheduler look at these jobs: the row says so, the bell only makes it sooner."""
-    if not job_ids:
+def _wake(changed: Iterable[Subject], now: datetime) -> None:
+    """Make the scheduler look at the jobs that moved: the row says so, the bell makes it sooner.
+
+    Work that only begins waits for a later look, or for one that has another cause (ADR 0015).
+    """
+    moved = [subject for subject in changed if subject.moved]
+    urgent = {subject.row.job_id for subject in moved if subject.is_urgent}
+    due = {s.row.job_id: now if s.row.job_id in urgent else now + LATER for s in moved}
+    if not due:
         return
     change(
-        "UPDATE jobs_job SET reconcile_due_at = least(coalesce(reconcile_due_at, %s), %s) "
-        "WHERE id = ANY(%s)",
-        [now, now, sorted(job_ids)],
+        """
+        UPDATE jobs_job j SET reconcile_due_at = least(coalesce(j.reconcile_due_at, u.at), u.at)
+        FROM unnest(%s::uuid[], %s::timestamptz[]) AS u(id, at) WHERE j.id = u.id
+        """,
+        [as_array(job_id.hex for job_id in due), as_array(due.values())],
     )
-    for job_id in sorted(job_ids):
+    for job_id in sorted(urgent):
         ring("rollouts.reconcile_job", str(job_id))
 
 

@@ -123,15 +123,20 @@ def executions(rollout, *states):
 
 def report(execution, *frames):
     """Let a node report about one of its executions, and the scheduler look at the job."""
+    tell(execution, *frames)
+    reconcile_job(execution.job_id)
+    execution.refresh_from_db()
+    return execution
+
+
+def tell(execution, *frames):
+    """Let a node report about one of its executions."""
     batch = []
     for frame in frames:
         _seqs[execution.node_id] = _seqs.get(execution.node_id, 0) + 1
         numbered = replace(frame, seq=_seqs[execution.node_id])
         batch.append(Incoming(node_id=execution.node_id, frame=numbered))
     ingest(batch)
-    reconcile_job(execution.job_id)
-    execution.refresh_from_db()
-    return execution
 
 
 def heard(execution):

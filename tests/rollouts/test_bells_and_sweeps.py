@@ -146,3 +146,62 @@ def test_nodes_that_changed_keep_their_marks_until_every_job_could_be_told():
     assert sweeps.absorb_nodes() == 1
     assert Job.objects.filter(nodes_changed=True).count() == 2
     assert not Node.objects.filter(changed_at__isnull=False).exists()
+
+
+@pytest.fixture
+def rings(monkeypatch):
+    """The jobs that reports rang for."""
+    found = []
+    monkeypatch.setattr("rollouts.subjects.ring", lambda _, job_id: found.append(job_id))
+    return found
+
+
+def placed(spec):
+    """The first execution of a job whose rollout has just begun."""
+    execution = fleet.executions(fleet.start(spec))[0]
+    assert not due_in(execution)
+    return execution
+
+
+def due_in(execution):
+    """In how many seconds the scheduler looks at an execution's job; None if it need not."""
+    due_at = Job.objects.get(pk=execution.job_id).reconcile_due_at
+    return (due_at - timezone.now()).total_seconds() if due_at else None
+
+
+@pytest.mark.parametrize("spec", [fleet.script_of(), fleet.spec_of(strategy="rolling")])
+def test_work_that_begins_can_wait_for_the_scheduler(rings, spec):
+    execution = placed(spec)
+    fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "starting"))
+    fleet.tell(execution, fleet.in_state(execution, "running"))
+    assert rings == []
+    assert 0 < due_in(execution) <= 2
+    assert services.sweep_due() == 0
+
+
+def test_work_that_ends_is_looked_at_once_for_its_beginning_too(rings):
+    execution = placed(fleet.script_of())
+    fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "running"))
+    fleet.tell(execution, fleet.in_state(execution, "completed"), fleet.ended(execution))
+    assert rings == [str(execution.job_id)]
+    assert services.answer_bell(execution.job_id)
+    assert due_in(execution) is None
+    assert Rollout.objects.get(job=execution.job_id).state == "completed"
+
+
+def test_what_becomes_stable_or_was_stable_cannot_wait(rings):
+    execution = placed(fleet.spec_of(strategy="canary"))
+    fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "running"))
+    fleet.tell(execution, *fleet.windows(execution, 0.0, 0.01))
+    assert len(rings) == 1
+    fleet.tell(execution, fleet.in_state(execution, "starting", restarts=1))
+    fleet.tell(execution, fleet.in_state(execution, "running", restarts=1))
+    assert len(rings) == 3
+
+
+def test_what_fails_while_it_begins_cannot_wait(rings):
+    execution = placed(fleet.spec_of(strategy="rolling"))
+    fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "starting"))
+    fleet.tell(execution, fleet.in_state(execution, "failed"))
+    assert rings == [str(execution.job_id)]
+    assert due_in(execution) <= 0

@@ -4,17 +4,18 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
 # Consumers import models, and models need the app registry that this call fills.
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402 - needs the app registry
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - likewise
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402 - likewise
 from django.urls import path  # noqa: E402 - likewise
 
+from jobsite.handler import ThreadHandler  # noqa: E402 - likewise
 from live.consumers import LiveConsumer  # noqa: E402 - likewise
 from rollouts.sockets import agent_socket, lifespan  # noqa: E402 - likewise
 
@@ -36,5 +37,5 @@ async def websocket(
 
 
 application = ProtocolTypeRouter(
-    {"http": django_application, "websocket": websocket, "lifespan": lifespan}
+    {"http": ThreadHandler(), "websocket": websocket, "lifespan": lifespan}
 )

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from access.models import AuditEntry, SignInLink
 from access.services import make_sign_in_link, redeem_sign_in_link
-from tests.factories import UserFactory
+from tests.factories import UserFactory, hashed
 
 pytestmark = pytest.mark.django_db
 SIGN_IN = "/sign-in/"
@@ -22,9 +22,14 @@ FAST = "django.contrib.auth.hashers.MD5PasswordHasher"
 
 @pytest.fixture(autouse=True)
 def _no_tries(stack, settings):
-    """Start without counted tries, and without slow hashing for names that nobody has."""
+    """Count no tries of other tests, and none for them; hash fast for names that nobody has."""
     settings.PASSWORD_HASHERS = [FAST, *settings.PASSWORD_HASHERS]
-    cache.clear()
+    for forget in (cache.clear, hashed.cache_clear):
+        forget()
+    yield
+    # The next test knows neither the tries nor the fast hasher.
+    for forget in (cache.clear, hashed.cache_clear):
+        forget()
 
 
 def try_as(client, name, password, **more):

@@ -58,7 +58,7 @@ def terms_of(version: JobVersion, strategy: str | None = None) -> Terms:
     return known[key]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _known(_pk: int, _spec_hash: str) -> dict[tuple[str | None, timedelta], Terms]:
     """Return what was read of a version by this process: a version never changes."""
     return {}

@@ -6,7 +6,7 @@ from celery import Celery
 from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jobsite.settings")
-# Django's checks import every page; `migrate` and the web make them, and a worker that starts again
+# Django's checks import every page. `migrate` makes them, once per release; a worker that starts again
 # must not keep waves waiting for them.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 

@@ -3,9 +3,10 @@
 import pytest
 from django.conf import settings
 from django.db import transaction
+from kombu.exceptions import OperationalError
 from redis import Redis
 
-from jobsite.celery import app
+from jobsite.celery import RETRY, app
 from live import push
 from live.push import hush, ring
 
@@ -52,3 +53,14 @@ def test_bells_that_nobody_hears_do_not_pile_up_and_the_newest_stay(bells, monke
     ):
         kept = [queue.get(timeout=2).payload[0] for _ in range(3)]
     assert kept == [["2"], ["3"], ["4"]]
+
+
+def test_a_worker_asks_often_whether_the_doorbell_is_back():
+    waits = []
+    with (
+        app.connection_for_read("redis://127.0.0.1:1/1") as connection,
+        pytest.raises(OperationalError),
+    ):
+        connection.ensure_connection(lambda _, wait: waits.append(wait), max_retries=2)
+    assert waits == [0.2, pytest.approx(0.6)]
+    assert RETRY["interval_max"] <= 2

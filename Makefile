@@ -34,7 +34,7 @@ bench: .venv/.dev  ## every benchmark, or ROW=7 alone; figures go to bench/RESUL
 chaos: .venv/.dev  ## kills and cuts while rollouts run: CHAOS_SECONDS=300 SEED=1 AGENTS=12
 	@$(PY) -m bench.chaos
 
-soak: .venv/.dev  ## an hour's work in minutes, does anything grow: SOAK_SECONDS=300 AGENTS=3
+soak: .venv/.dev  ## an hour's work in minutes, does anything grow: SOAK_SECONDS=540 AGENTS=3
 	@$(PY) -m bench.soak
 
 agent: .venv/.run  ## the node agent as one file

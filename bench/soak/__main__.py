@@ -20,7 +20,7 @@ def main():
 def _options():
     parser = argparse.ArgumentParser(prog="bench.soak", description=__doc__)
     environment = os.environ.get
-    parser.add_argument("--seconds", type=float, default=environment("SOAK_SECONDS", "300"))
+    parser.add_argument("--seconds", type=float, default=environment("SOAK_SECONDS", "540"))
     parser.add_argument("--agents", type=int, default=environment("AGENTS", "3"))
     parser.add_argument("--port", type=int, default=environment("PORT"))
     parser.add_argument("--data", help="an empty folder; without it a temporary one")

@@ -28,7 +28,7 @@ class Options:
     """What a run is asked for."""
 
     data: str | None = None
-    seconds: float = 300.0
+    seconds: float = 540.0
     agents: int = 3
     port: int | None = None
 

@@ -2,11 +2,12 @@
 
 import socket
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 from django.db import connection
-from django.http import HttpResponse
+from django.http import FileResponse, HttpResponse
 from django.test import override_settings
 from django.urls import include, path
 
@@ -36,6 +37,13 @@ def large(request):
     return HttpResponse(b"x" * 20_000_000)
 
 
+def file(request):
+    content = Path(__file__).open("rb")  # noqa: SIM115 - the answer closes it
+    answer = FileResponse(content, headers={"X-Kind": "file"})
+    answer.set_cookie("taste", "sweet")
+    return answer
+
+
 def waits(request):
     waiting.release()
     assert gate.wait(30)
@@ -49,7 +57,7 @@ def public(view):
 
 
 urlpatterns = [
-    *(path(view.__name__, public(view)) for view in (echo, breaks, large, waits)),
+    *(path(view.__name__, public(view)) for view in (echo, breaks, large, file, waits)),
     path("", include("jobsite.urls")),
 ]
 
@@ -64,6 +72,13 @@ def test_a_body_in_parts_is_read_whole(server):
     parts = (b"%d;" % number for number in range(1000))
     answer = httpx.post(f"{server.http}/echo", content=parts)
     assert answer.content == b"".join(b"%d;" % number for number in range(1000))
+
+
+def test_a_file_comes_whole_with_all_that_is_said_of_it(server):
+    answer = httpx.get(f"{server.http}/file")
+    assert answer.content == Path(__file__).read_bytes()
+    assert answer.headers["X-Kind"] == "file"
+    assert answer.cookies["taste"] == "sweet"
 
 
 def test_a_client_that_goes_away_while_it_asks_is_no_harm(server):

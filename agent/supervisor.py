@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,15 @@ class Supervisor:
             if assignment.desired_seq == entry.desired_seq:
                 self._acknowledge(entry)
             return
-        if not self._journal.recover_space():
-            self._refuse_for_space(assignment)
+        if not self._journal.recover_space() and not self._goes_on(assignment.execution_id):
+            self._refuse_for_space(entry, assignment)
             return
         self._take(entry, assignment)
+
+    def _goes_on(self, execution_id: str) -> bool:
+        """Say whether it runs and is to go on: an assignment renewed then starts nothing."""
+        live = self._live.get(execution_id)
+        return live is not None and not live.is_halting and not live.entry.ended
 
     def _take(self, entry: Entry | None, assignment: Assignment) -> None:
         execution_id = assignment.execution_id
@@ -166,15 +171,23 @@ class Supervisor:
         ack = Ack(execution_id=entry.execution_id, desired_seq=entry.desired_seq)
         self._journal.record([ack])
 
+    # --- What is not done --------------------------------------------------------------------
+
+    def _refuse(
+        self, entry: Entry, desired_seq: int, frames: Sequence[State | ResultReport]
+    ) -> None:
+        """Say of an assignment that it is not carried out, and stand by that under its number.
+
+        The control plane may die before it has stored the answer, and send the same again when
+        there is room: run then, the work would be done once here, and once by its successor.
+        """
+        entry.desired_state = "stopped"
+        entry.desired_seq = desired_seq
+        ack = Ack(execution_id=entry.execution_id, desired_seq=desired_seq)
+        self._journal.record([ack, *frames], entry=entry)
+
     def _answer_unknown(self, frame: Desired) -> None:
         """Say of an execution that is not here that it does not run."""
-        entry = Entry(
-            frame.execution_id,
-            desired_state="stopped",
-            desired_seq=frame.desired_seq,
-            phase="stopped",
-        )
-        ack = Ack(execution_id=frame.execution_id, desired_seq=frame.desired_seq)
         state = State(
             execution_id=frame.execution_id,
             observed_state="stopped",
@@ -182,7 +195,7 @@ class Supervisor:
             details={"reason": "unknown"},
             at=timestamp(),
         )
-        self._journal.record([ack, state], entry=entry)
+        self._refuse(Entry(frame.execution_id, phase="stopped"), frame.desired_seq, [state])
 
     def _refuse_envelope(self, error: AssignmentRefusedError) -> None:
         log.error("an assignment was refused: %s", error)
@@ -203,12 +216,10 @@ class Supervisor:
             error_code=code,
             completed_at=timestamp(),
         )
-        ack = Ack(execution_id=error.execution_id, desired_seq=error.desired_seq)
-        self._journal.record([ack, state, result])
+        self._refuse(Entry(error.execution_id, phase="failed"), error.desired_seq, [state, result])
 
-    def _refuse_for_space(self, assignment: Assignment) -> None:
-        """Refuse new work while the disk is full (reliability.md F14, docs/semantics.md X96)."""
-        ack = Ack(execution_id=assignment.execution_id, desired_seq=assignment.desired_seq)
+    def _refuse_for_space(self, entry: Entry | None, assignment: Assignment) -> None:
+        """Refuse what would start while the disk is full (reliability.md F14, docs/semantics.md X96)."""
         state = State(
             execution_id=assignment.execution_id,
             observed_state="stopped",
@@ -217,7 +228,8 @@ class Supervisor:
             details={"reason": "refused"},
             at=timestamp(),
         )
-        self._journal.record([ack, state])
+        entry = entry or Entry(assignment.execution_id, phase="stopped")
+        self._refuse(entry, assignment.desired_seq, [state])
 
     # --- Lives -----------------------------------------------------------------------------
 

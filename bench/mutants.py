@@ -253,6 +253,14 @@ MUTANTS = (
         new="        return False\n",
         tests="tests/rollouts/test_bells_and_sweeps.py",
     ),
+    Mutant(
+        name="M25",
+        what="a node forgets what it refused, and runs it when it comes again",
+        file="agent/supervisor.py",
+        old="self._journal.record([ack, *frames], entry=entry)",
+        new="self._journal.record([ack, *frames])",
+        tests="tests/agent/test_supervisor.py",
+    ),
 )
 # M16 (a secret compared with ==) has no place here: tokens and links are found by their digest.
 

@@ -496,6 +496,55 @@ async def test_a_full_disk_refuses_new_work_and_says_so(node):
     assert node.supervisor.inventory() == []
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_what_was_refused_never_runs_under_that_number(node, tmp_path, reopened):
+    node.journal.full = True
+    take, node.journal._reserve.take = node.journal._reserve.take, lambda: False
+    order = node.assign(node.plane.script(f"echo ran >>{tmp_path}/oracle"))
+    node.journal._reserve.take = take
+    assert node.journal.recover_space()
+    if reopened:
+        await node.close()
+        node.open()
+    # The control plane died before it had stored the refusal, and sends the same once more.
+    node.assign(order)
+    assert node.supervisor.inventory() == []
+    assert node.states(order.execution_id) == ["stopped"]
+    assert [ack.desired_seq for ack in node.frames(order.execution_id, protocol.Ack)] == [1, 1]
+    node.assign(resent(order, desired_seq=2))
+    await node.until(lambda: node.states(order.execution_id)[-1:] == ["completed"])
+    assert (tmp_path / "oracle").read_text() == "ran\n"
+
+
+async def test_an_envelope_that_was_refused_never_runs_when_it_comes_signed_anew(node, tmp_path):
+    order = node.plane.script(f"touch {tmp_path}/ran")
+    late = replace(order, expires_at="2020-01-01T00:00:00Z")
+    node.supervisor.assign(node.plane.envelope(late), time.time())
+    assert node.states(order.execution_id) == ["failed"]
+    node.assign(order)
+    assert node.supervisor.inventory() == []
+    assert node.states(order.execution_id) == ["failed"]
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_work_that_runs_goes_on_when_its_assignment_is_renewed_on_a_full_disk(node):
+    order = node.assign(node.pipeline("sleep 60"))
+    await node.until_state(order.execution_id, "starting", "running")
+    node.journal.full = True
+    node.journal._reserve.take = lambda: False
+    node.assign(resent(order, desired_seq=2))
+    assert node.states(order.execution_id) == ["starting", "running"]
+    (found,) = node.supervisor.inventory()
+    assert found["desired_seq"] == 2
+    # What is being stopped would have to start again, and is refused.
+    node.desire(order.execution_id, 3)
+    node.assign(resent(order, desired_seq=4))
+    await node.until(lambda: node.supervisor.inventory() == [])
+    states = node.frames(order.execution_id, protocol.State)
+    assert "refused" in [each.details.get("reason") for each in states]
+    assert states[-1].observed_state == "stopped"
+
+
 def test_a_result_that_would_not_fit_a_frame_loses_its_beginning():
     result = ResultReport(
         execution_id="x", status="completed", output="\x01" * (1 << 20), error="é" * (1 << 20)

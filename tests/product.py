@@ -60,7 +60,7 @@ class Product:
         if self._own_folder and error is None:
             shutil.rmtree(self._own_folder)
 
-    def start(self, deadline=90.0):
+    def start(self, deadline=180.0):
         """Start it and wait until it says that it runs."""
         with self.log.open("ab") as log:
             begin = log.tell()

@@ -4,7 +4,7 @@ import threading
 import time
 
 
-def wait_until(predicate, deadline=10.0, message="", every=0.02):
+def wait_until(predicate, deadline=60.0, message="", every=0.02):
     """Ask every few instants until `predicate` is true; give its answer, or fail at the deadline."""
     end, pulse = time.monotonic() + deadline, threading.Event()
     while not (answer := predicate()):

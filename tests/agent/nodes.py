@@ -54,12 +54,12 @@ class AgentProcess:
         self.process.kill()
         self.process.wait(10)
 
-    def terminate(self, deadline=20):
+    def terminate(self, deadline=60.0):
         """End it in an orderly way; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(deadline)
 
-    def wait(self, deadline=20):
+    def wait(self, deadline=60.0):
         return self.process.wait(deadline)
 
     def entries(self):
@@ -90,7 +90,7 @@ def processes_of(execution_id):
     return found
 
 
-def await_no_process(execution_id, deadline=15.0):
+def await_no_process(execution_id, deadline=60.0):
     wait_until(
         lambda: not processes_of(execution_id), deadline, f"processes of {execution_id} are left"
     )

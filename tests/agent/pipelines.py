@@ -9,7 +9,7 @@ import pytest
 from agent.runners.base import Order
 from agent.runners.pipeline import PipelineRunner
 
-engine = [pytest.mark.engine, pytest.mark.timeout(120)]
+engine = [pytest.mark.engine, pytest.mark.timeout(300)]
 pytest.importorskip("mq_bridge_connect")
 
 

@@ -281,7 +281,7 @@ class StubServer:
         frames = self.of(execution_id, protocol.Log)
         return [line for frame in frames if frame.stream == stream for line in frame.lines]
 
-    def result(self, execution_id, deadline=15.0):
+    def result(self, execution_id, deadline=60.0):
         """Wait for the one result of an execution."""
         wait_until(
             lambda: self.of(execution_id, protocol.ResultReport),
@@ -291,7 +291,7 @@ class StubServer:
         (result,) = self.of(execution_id, protocol.ResultReport)
         return result
 
-    def await_state(self, execution_id, state, deadline=15.0):
+    def await_state(self, execution_id, state, deadline=60.0):
         wait_until(
             lambda: state in self.states(execution_id),
             deadline,

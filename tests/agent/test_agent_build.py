@@ -29,7 +29,7 @@ def test_it_holds_only_what_the_agent_needs(tmp_path):
 def test_it_is_a_program(tmp_path):
     build(tmp_path / "a.pyz")
     command = [BARE_PYTHON, "-I", "-S", str(tmp_path / "a.pyz"), "version"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert answer.stdout == f"{VERSION}\n"
     assert (tmp_path / "a.pyz").read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert (tmp_path / "a.pyz").stat().st_mode & 0o111 == 0o111

@@ -69,7 +69,7 @@ def test_a_file_with_unknown_or_odd_settings_is_refused(tmp_path, text):
 def test_wrong_settings_end_the_program_with_status_2():
     command = [sys.executable, "-m", "agent", "run", "--server", "nonsense"]
     answer = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=20, check=False
+        command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
     )
     assert answer.returncode == 2
     assert answer.stderr.startswith("jobsite-agent: --server")

@@ -61,11 +61,11 @@ def make_order(tmp_path):
 async def run(order, notes):
     work = await ScriptRunner().start(order, notes)
     work.release()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await work.wait()
 
 
-async def until(condition, notes, deadline=10):
+async def until(condition, notes, deadline=60.0):
     async with asyncio.timeout(deadline):
         while not condition():
             notes.changed.clear()
@@ -214,7 +214,7 @@ async def test_lines_are_shown_while_the_script_runs(make_order, notes):
     order = make_order("echo first; while :; do sleep 0.05; done")
     work = await ScriptRunner().start(order, notes)
     work.release()
-    await until(lambda: notes.lines["stdout"] == ["first"], notes, deadline=5)
+    await until(lambda: notes.lines["stdout"] == ["first"], notes)
     await work.stop(1)
     await work.wait()
 
@@ -230,7 +230,7 @@ async def test_a_leader_that_was_killed_alone_takes_its_script_along(make_order,
     work.release()
     await until(lambda: notes.lines["stdout"], notes)
     os.kill(work.pid, signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         outcome = await work.wait()
     assert (outcome.status, outcome.exit_code) == ("failed", 137)
     await_no_process(order.execution_id)

@@ -119,7 +119,7 @@ class Node:
     def states(self, execution_id):
         return [frame.observed_state for frame in self.frames(execution_id, protocol.State)]
 
-    async def until(self, condition, deadline=15):
+    async def until(self, condition, deadline=60.0):
         async with asyncio.timeout(deadline):
             while not condition():
                 self.journal.changed.clear()

@@ -61,7 +61,7 @@ class Fleet:
         self.http = httpx.Client(
             base_url=f"{product.url}/api/v1",
             headers={"Authorization": f"Bearer {self.token}"},
-            timeout=20,
+            timeout=60,
         )
 
     def __enter__(self):
@@ -162,7 +162,7 @@ class Fleet:
 
     # --- waiting ---------------------------------------------------------------------------------
 
-    def wait_rollout(self, name, version, status="completed", deadline=60.0):
+    def wait_rollout(self, name, version, status="completed", deadline=120.0):
         """Wait until the rollout of that version stands so, and give it."""
 
         def stands():
@@ -172,13 +172,13 @@ class Fleet:
 
         return wait_until(stands, deadline, f"{name}: version {version} is not {status}")
 
-    def wait_state(self, name, *states, deadline=60.0):
+    def wait_state(self, name, *states, deadline=120.0):
         """Wait until the job is in one of these states."""
         wait_until(
             lambda: self.state(name) in states, deadline, f"{name} is not {' or '.join(states)}"
         )
 
-    def wait_live(self, name, expected, deadline=60.0):
+    def wait_live(self, name, expected, deadline=120.0):
         """Wait until exactly this runs."""
         wait_until(
             lambda: self.live(name) == expected, deadline, f"{name} is not on {sorted(expected)}"

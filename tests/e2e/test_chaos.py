@@ -11,7 +11,7 @@ import pytest
 
 from tests.stack import PROJECT, clean_environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 SEED = 7
 PROFILE = ["--seconds", "9", "--rate", "2.8", "--agents", "4", "--users", "8", "--bound", "60"]

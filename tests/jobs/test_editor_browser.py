@@ -1,35 +1,24 @@
 """Editor and job pages in a real browser against the whole product: keys, no script, axe, phone."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.chromium import launched, needs_chromium
 from tests.product import Product
 from tests.stack import PROJECT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.e2e,
-    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM FOUND: the browser tests did not run"),
+    needs_chromium,
 ]
 # Marks, log lines and heat cells are small on purpose; each has an equal elsewhere.
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 SECOND = 1000
-PATIENCE = 20 * SECOND
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +29,8 @@ def product():
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +100,14 @@ def test_keys_lead_to_a_problem_and_start_the_rollout(open_page):
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(script("keyed"))
     page.keyboard.type("colour: red\n")
-    expect(page.locator("[data-problem-line='12']")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("[data-problem-line='12']")).to_be_visible()
     page.keyboard.press("Control+Home")
     page.keyboard.press("F8")
     page.keyboard.press("Control+Shift+K")
-    expect(page.locator("#job-start .is-primary")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#job-start .is-primary")).to_be_visible()
     page.keyboard.press("Control+Shift+Enter")
-    expect(page.get_by_role("heading", name="keyed", level=1)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".page-title .state")).to_contain_text("Completed", timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="keyed", level=1)).to_be_visible()
+    expect(page.locator(".page-title .state")).to_contain_text("Completed")
 
 
 def test_a_tick_that_changes_the_plan_asks_for_it_again(open_page):
@@ -128,15 +115,15 @@ def test_a_tick_that_changes_the_plan_asks_for_it_again(open_page):
     expect(page.locator("#job-start [aria-disabled]")).to_be_visible()
     page.get_by_label("Restart it as it is").check()
     expect(page.locator("#job-start .is-primary")).to_contain_text(
-        "Restart 1 node", timeout=PATIENCE
+        "Restart 1 node",
     )
     page.get_by_label("Restart it as it is").uncheck()
-    expect(page.locator("#job-start [aria-disabled]")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#job-start [aria-disabled]")).to_be_visible()
 
 
 def test_the_question_before_stopping_stays_on_a_live_page(open_page):
     page = open_page("/jobs/default/hello/?confirm=delete")
-    expect(page.locator("#live-badge")).to_contain_text("Live", timeout=PATIENCE)
+    expect(page.locator("#live-badge")).to_contain_text("Live")
     expect(page.locator(".confirm")).to_be_visible()
     expect(page.get_by_role("link", name="Keep it")).to_be_focused()
 
@@ -182,12 +169,12 @@ def open_execution(open_page, **options):
 def test_a_log_is_searched_as_one_types_and_back_shows_all_of_it(open_page):
     page = open_execution(open_page)
     page.locator("#q").fill("HELLO")
-    expect(page.locator("#log-box mark").first).to_have_text("hello", timeout=PATIENCE)
+    expect(page.locator("#log-box mark").first).to_have_text("hello")
     expect(page.locator("#q")).to_be_focused()
     assert page.url.endswith("?q=HELLO")
     no_fault_is_found(page)
     page.go_back()
-    expect(page.locator("[id$=-log]")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("[id$=-log]")).to_be_visible()
     assert page.locator("#log-box mark").count() == 0
     with page.expect_download() as download:
         page.get_by_role("link", name="Download the log").click()

@@ -109,7 +109,7 @@ def test_who_reads_slowly_holds_no_thread(server):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert client.recv(10) == b"HTTP/1.1 2", "no answer"
-        assert httpx.get(f"{server.http}/echo", timeout=10).status_code == 200
+        assert httpx.get(f"{server.http}/echo", timeout=60).status_code == 200
     finally:
         for client in clients:
             client.close()

@@ -40,7 +40,7 @@ async def supervising(timing=QUICK, out=None):
         await supervisor.stop()
 
 
-async def until(predicate, deadline=10.0):
+async def until(predicate, deadline=60.0):
     async with asyncio.timeout(deadline):
         while not predicate():
             await asyncio.sleep(0.01)

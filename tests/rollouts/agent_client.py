@@ -132,11 +132,11 @@ class AgentClient:
         """Say that this node is there."""
         await self.socket.send(encode(Heartbeat(**values)))
 
-    async def committed(self, seq, deadline=10.0):
+    async def committed(self, seq, deadline=60.0):
         """Wait until everything up to `seq` is in the database."""
         await self.until(lambda: self.acknowledged >= seq, deadline)
 
-    async def assigned(self, deadline=10.0):
+    async def assigned(self, deadline=60.0):
         """Return an assignment that came and was not returned yet; wait for one."""
         new = await self.until(lambda: self.assignments.keys() - self._returned, deadline)
         self._returned.add(first := min(new))
@@ -147,7 +147,7 @@ class AgentClient:
         self.assignments.clear()
         self._returned.clear()
 
-    async def until(self, predicate, deadline=10.0):
+    async def until(self, predicate, deadline=60.0):
         """Ask after every frame that comes until `predicate` is true."""
         async with asyncio.timeout(deadline):
             while not (answer := predicate()):

@@ -62,7 +62,7 @@ async def stored(execution):
     return await in_db(Execution.objects.get, pk=execution.pk)
 
 
-async def eventually(function, *args, deadline=10.0, **more):
+async def eventually(function, *args, deadline=60.0, **more):
     """Ask the database until the answer is true."""
     async with asyncio.timeout(deadline):
         while not (answer := await in_db(function, *args, **more)):
@@ -296,7 +296,7 @@ async def test_reports_outlive_the_loss_of_every_database_connection(cut_all, ag
         last = await agent.report(
             Log, execution_id=str(execution.pk), number=number, stream="stdout", lines=["x"]
         )
-    await agent.committed(last, deadline=30)
+    await agent.committed(last)
     assert LogChunk.objects.count() == 30
 
 

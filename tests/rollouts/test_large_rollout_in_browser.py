@@ -1,28 +1,24 @@
 """A rollout of a hundred thousand nodes in a real browser: it opens, stays small, and moves."""
 
-import shutil
-
 import pytest
 from django.db import connection, connections, transaction
 from django.test import Client
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from rollouts.models import Rollout
 from rollouts.tally import count_marks_of
+from tests.chromium import launched, needs_chromium
 from tests.rollouts import fleet
 from tests.rollouts.servers import running_server
 from tests.stack import PROJECT
 
 NODES = 100_000
 WAVE = 10_000
-SECOND = 1000
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 UNIQUE = ("name", "hostname", "machine_id", "public_key", "fingerprint")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM FOUND: the browser tests did not run"),
+    needs_chromium,
 ]
 
 
@@ -126,8 +122,7 @@ def test_a_page_of_a_hundred_thousand_nodes_opens_and_stays_live(large, cast):
     def hear(text):
         frames.append(text)
 
-    with running_server(lifespan="off") as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with running_server(lifespan="off") as server, launched() as browser:
         context = browser.new_context()
         context.add_cookies([cookie | {"url": server.http}])
         page, wrong = context.new_page(), []
@@ -138,15 +133,14 @@ def test_a_page_of_a_hundred_thousand_nodes_opens_and_stays_live(large, cast):
         page.goto(f"{server.http}/rollouts/{large.pk}/")
         nodes = page.locator(f"#rollout-{large.pk}-nodes")
         expect(nodes).to_contain_text("10,000 starting")
-        expect(page.locator("#live-badge")).to_contain_text("Live", timeout=10 * SECOND)
+        expect(page.locator("#live-badge")).to_contain_text("Live")
         assert page.evaluate("document.querySelectorAll('*').length") <= 3_000
         for done, execution in enumerate(waiting, start=1):
             before = len(frames)
             fleet.report(execution, fleet.in_state(execution, "running"))
-            expect(nodes).to_contain_text(f"{WAVE - done:,} starting", timeout=10 * SECOND)
+            expect(nodes).to_contain_text(f"{WAVE - done:,} starting")
             assert sum(len(text) for text in frames[before:]) <= 40_000  # at most two pushes
         assert counts(large) == {"starting": WAVE - 3, "validating": 3}
         context.close()
-        browser.close()
         connections.close_all()  # those of playwright's event loop, which ends here
     assert wrong == []

@@ -55,7 +55,7 @@ async def fleets(server, members):
         await fleet.close()
 
 
-async def eventually(function, *args, deadline=30.0):
+async def eventually(function, *args, deadline=60.0):
     """Ask the database until the answer is true."""
     async with asyncio.timeout(deadline):
         while not (answer := await in_db(function, *args)):

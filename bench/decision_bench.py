@@ -42,7 +42,7 @@ def decide(job, watch):
     from django.utils import timezone
 
     from jobs.services import lock_job
-    from rollouts import services
+    from rollouts import scheduler
     from rollouts.actions import Scene, carry_out
     from rollouts.lifecycle import active_rollout
     from rollouts.planner import plan
@@ -56,7 +56,7 @@ def decide(job, watch):
         terms = terms_of(rollout.version, rollout.strategy)
         scene = Scene(job=locked, rollout=rollout, terms=terms, trigger="exec-update", now=now)
         with watch.of("settle"):
-            services._settle(scene)
+            scheduler._settle(scene)
         with watch.of("snapshot"):
             seen = build_snapshot(rollout, terms, now)
         with watch.of("plan"):

@@ -126,7 +126,7 @@ def make_rollout(strategy="rolling", waves=3, **block):
 
     from access.services import Actor
     from jobs.services import Submission, submit_job
-    from rollouts.services import reconcile_job
+    from rollouts.scheduler import reconcile_job
 
     spec = pipeline(
         strategy=strategy, max_failed_nodes=10**9, max_failed_nodes_percent=100, **block

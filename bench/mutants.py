@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant(
         name="M21",
         what="a bell is answered again although its job is not due any more",
-        file="rollouts/services.py",
+        file="rollouts/scheduler.py",
         old="job = _due(timezone.now() + BELL_SLACK).select_for_update(no_key=True).get(pk=job_id)",
         new="job = Job.objects.select_for_update(no_key=True).get(pk=job_id)",
         tests="tests/rollouts/test_bells_and_sweeps.py",
@@ -232,7 +232,7 @@ MUTANTS = (
     Mutant(
         name="M22",
         what="a sweep waits for a job that somebody holds",
-        file="rollouts/services.py",
+        file="rollouts/scheduler.py",
         old="select_for_update(no_key=True, skip_locked=True)",
         new="select_for_update(no_key=True)",
         tests="tests/rollouts/test_bells_and_sweeps.py",

@@ -60,7 +60,7 @@ def submit(spec):
 
 def plan_and_place(job):
     """What the scheduler does first: freeze the nodes, set the waves, open the first one."""
-    from rollouts.services import reconcile_job
+    from rollouts.scheduler import reconcile_job
 
     reconcile_job(job.pk, trigger="job-register")
 

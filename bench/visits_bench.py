@@ -36,7 +36,7 @@ def fill():
 
     from access.services import Actor
     from jobs.services import Submission, submit_job
-    from rollouts.services import reconcile_job
+    from rollouts.scheduler import reconcile_job
 
     make_fleet(60)
     for number in range(JOBS):

@@ -1,6 +1,6 @@
 """Places, replaces, stops and revives sets of executions: one statement, whatever their number.
 
-Every function here runs inside a transaction of `rollouts.services`, under the job's
+Every function here runs inside a transaction of `rollouts.scheduler`, under the job's
 lock, and returns counts. Nothing is decided here (law 5).
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from django.db import InterfaceError, OperationalError, connection
 
 from nodes.services import mark_silent_nodes
-from rollouts.services import sweep_due
+from rollouts.scheduler import sweep_due
 from rollouts.silence import cordon_drained, judge_silence
 from rollouts.sweeps import absorb_nodes
 

@@ -1,6 +1,6 @@
 """The nodes of a rollout as sets: frozen, released, deferred, settled, joining and leaving.
 
-Every function here runs inside a transaction of `rollouts.services`, under the job's
+Every function here runs inside a transaction of `rollouts.scheduler`, under the job's
 lock. Nothing is decided here (law 5).
 """
 

@@ -2,19 +2,19 @@
 
 from celery import shared_task
 
-from rollouts import retention, services, silence, sweeps
+from rollouts import retention, scheduler, silence, sweeps
 
 
 @shared_task(name="rollouts.reconcile_job")
 def reconcile_job(job_id: str) -> None:
     """Look at one job, if it is due."""
-    services.answer_bell(job_id)
+    scheduler.answer_bell(job_id)
 
 
 @shared_task(name="rollouts.reconcile_due")
 def reconcile_due() -> None:
     """Look at every job that is due."""
-    services.sweep_due()
+    scheduler.sweep_due()
 
 
 @shared_task(name="rollouts.evaluate_health")
@@ -27,7 +27,7 @@ def evaluate_health() -> None:
 def absorb_nodes() -> None:
     """Make jobs look at nodes that changed."""
     sweeps.absorb_nodes()
-    services.sweep_due()
+    scheduler.sweep_due()
 
 
 @shared_task(name="rollouts.expire_rows")

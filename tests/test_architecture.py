@@ -21,7 +21,6 @@ LONG = {
     "nodes/operations.py": "one table of 95 rows",
     "rollouts/planner.py": "the one decision function, with its worked examples",
     "rollouts/models.py": "the rows of one noun, and why each index is there",
-    "rollouts/services.py": "what the scheduler does and what people may ask of it",
     "nodes/services.py": "every change of a node's three axes",
     "agent/runners/script.py": "one runner, from folder to exit code",
 }

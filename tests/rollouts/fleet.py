@@ -18,7 +18,7 @@ from jobs.spec import JobSpec
 from nodes.models import Node, NodePresence
 from rollouts.ingest import Incoming, ingest
 from rollouts.models import Execution, Rollout
-from rollouts.services import reconcile_job
+from rollouts.scheduler import reconcile_job
 
 ADA = Actor(name="ada")
 _numbers = itertools.count(1)

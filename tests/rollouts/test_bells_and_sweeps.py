@@ -9,9 +9,9 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from jobs.models import Event, Job
-from jobs.services import Submission, submit_job
+from jobs.services import Submission, lock_job, submit_job
 from nodes.models import Node
-from rollouts import services, sweeps
+from rollouts import scheduler, services, sweeps
 from rollouts.models import Rollout
 from tests.cast import make_cast
 from tests.rollouts import fleet
@@ -38,7 +38,7 @@ def held(job):
 
     def hold():
         with transaction.atomic():
-            services.lock_job(job.pk)
+            lock_job(job.pk)
             has_it.set()
             may_go.wait(30)
         connections.close_all()
@@ -59,9 +59,9 @@ def has_begun(job):
 
 def test_the_first_answer_does_the_work_of_all_bells():
     job = submit("shipper")
-    assert services.answer_bell(job.pk)
+    assert scheduler.answer_bell(job.pk)
     told = Event.objects.filter(job=job).count()
-    assert not services.answer_bell(job.pk)
+    assert not scheduler.answer_bell(job.pk)
     assert Event.objects.filter(job=job).count() == told
     assert has_begun(job)
 
@@ -69,47 +69,47 @@ def test_the_first_answer_does_the_work_of_all_bells():
 def test_a_bell_is_answered_although_clocks_differ_a_little():
     job = submit("shipper")
     Job.objects.update(reconcile_due_at=timezone.now() + timedelta(seconds=1))
-    assert services.answer_bell(job.pk)
+    assert scheduler.answer_bell(job.pk)
     Job.objects.update(reconcile_due_at=timezone.now() + timedelta(seconds=60))
-    assert not services.answer_bell(job.pk)
+    assert not scheduler.answer_bell(job.pk)
 
 
 def test_a_bell_of_a_job_that_is_gone_means_nothing():
-    assert not services.answer_bell("01a20f39-a466-7efe-bf44-e8bbf4392dcf")
+    assert not scheduler.answer_bell("01a20f39-a466-7efe-bf44-e8bbf4392dcf")
 
 
 def test_a_bell_leaves_a_held_job_to_the_sweep():
     job = submit("shipper")
     with held(job):
-        assert not services.answer_bell(job.pk)
+        assert not scheduler.answer_bell(job.pk)
         assert not has_begun(job)
-    assert services.sweep_due() == 1
+    assert scheduler.sweep_due() == 1
     assert has_begun(job)
 
 
 def test_a_sweep_passes_over_what_is_held(caplog):
     first, second = submit("first"), submit("second")
     with held(first):
-        assert services.sweep_due() == 1
+        assert scheduler.sweep_due() == 1
         assert has_begun(second)
         assert not has_begun(first)
     # It did not even wait: that would have ended with the lock's timeout, and its trace.
     assert caplog.records == []
-    assert services.sweep_due() == 1
+    assert scheduler.sweep_due() == 1
     assert has_begun(first)
 
 
 def test_what_one_sweep_did_another_does_not_do_again(monkeypatch):
     job = submit("shipper")
-    looked, real = [], services._sweep_one
+    looked, real = [], scheduler._sweep_one
 
     def behind_another(job_id, now):
-        services.reconcile_job(job_id)
+        scheduler.reconcile_job(job_id)
         looked.append(real(job_id, now))
         return looked[-1]
 
-    monkeypatch.setattr(services, "_sweep_one", behind_another)
-    assert services.sweep_due() == 0
+    monkeypatch.setattr(scheduler, "_sweep_one", behind_another)
+    assert scheduler.sweep_due() == 0
     assert looked == [False]
     assert has_begun(job)
 
@@ -126,6 +126,70 @@ def test_a_node_that_changes_brings_up_no_one_shot_work_that_has_ended():
     assert sweeps.absorb_nodes() == 1
     assert list(Job.objects.filter(nodes_changed=True)) == [running]
     assert list(Job.objects.filter(reconcile_due_at__isnull=False)) == [running]
+
+
+@pytest.mark.parametrize("observed", ["running", "completed"])
+def test_a_node_that_changes_brings_up_given_up_work_only_if_it_runs_there(observed):
+    job = fleet.start(fleet.script_of("given-up")).job
+    (execution,) = fleet.executions(Rollout.objects.get(job=job))
+    fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "running"))
+    services.cancel_rollout(fleet.ADA, job.pk)
+    if observed == "completed":
+        ended = fleet.in_state(execution, "completed"), fleet.ended(execution)
+        fleet.tell(execution, *ended)
+        scheduler.sweep_due()
+    assert Job.objects.get(pk=job.pk).state == "rollout_failed"
+    Job.objects.update(reconcile_due_at=None)
+    Node.objects.update(changed_at=timezone.now())
+    assert sweeps.absorb_nodes() == 1
+    assert Job.objects.filter(nodes_changed=True).exists() is (observed == "running")
+    # A node that has nothing of it is none of its business.
+    Job.objects.update(reconcile_due_at=None, nodes_changed=False)
+    fleet.make_nodes(1, prefix="other")
+    Node.objects.update(changed_at=None)
+    Node.objects.exclude(pk=execution.node_id).update(changed_at=timezone.now())
+    assert sweeps.absorb_nodes() == 1
+    assert not Job.objects.filter(nodes_changed=True).exists()
+
+
+def test_a_sweep_takes_what_only_looks_at_nodes_last():
+    looks = fleet.start(fleet.script_of("looks")).job
+    Rollout.objects.filter(job=looks).update(state="cancelled", completed_at=timezone.now())
+    rolls = fleet.start(fleet.spec_of("rolls")).job
+    new = submit("new")
+    past = timezone.now() - timedelta(seconds=9)
+    Job.objects.exclude(pk=new.pk).update(nodes_changed=True, reconcile_due_at=past)
+    jobs = scheduler._in_turn(Job.objects.all())
+    assert list(jobs) == [rolls, new, looks]
+
+
+def test_a_sweep_takes_what_became_due_before_the_rest_of_its_list(monkeypatch):
+    jobs = [submit(f"old-{number}") for number in range(4)]
+    late = submit("late")
+    Job.objects.filter(pk=late.pk).update(reconcile_due_at=None)
+    taken, real = [], scheduler._sweep_one
+
+    def taking(job_id, now):
+        if not taken:
+            long_ago = timezone.now() - timedelta(seconds=60)
+            Job.objects.filter(pk=late.pk).update(reconcile_due_at=long_ago)
+        taken.append(job_id)
+        return real(job_id, now)
+
+    monkeypatch.setattr(scheduler, "FEW", 2)
+    monkeypatch.setattr(scheduler, "_sweep_one", taking)
+    assert scheduler.sweep_due() == 5
+    assert taken == [jobs[0].pk, jobs[1].pk, late.pk, jobs[2].pk, jobs[3].pk]
+
+
+def test_a_sweep_takes_no_more_than_it_is_asked_to_and_none_twice(monkeypatch):
+    for number in range(5):
+        submit(f"job-{number}")
+    monkeypatch.setattr(scheduler, "FEW", 2)
+    assert scheduler.sweep_due(limit=3) == 3
+    # One that stays due, since it fails, keeps no sweep from ending.
+    monkeypatch.setattr(scheduler, "_sweep_one", lambda *_: False)
+    assert scheduler.sweep_due() == 0
 
 
 def test_ended_work_that_is_about_to_begin_anew_looks_at_nodes_that_change_meanwhile():
@@ -176,7 +240,7 @@ def test_work_that_begins_can_wait_for_the_scheduler(rings, spec):
     fleet.tell(execution, fleet.in_state(execution, "running"))
     assert rings == []
     assert 0 < due_in(execution) <= 2
-    assert services.sweep_due() == 0
+    assert scheduler.sweep_due() == 0
 
 
 def test_work_that_ends_is_looked_at_once_for_its_beginning_too(rings):
@@ -184,7 +248,7 @@ def test_work_that_ends_is_looked_at_once_for_its_beginning_too(rings):
     fleet.tell(execution, fleet.heard(execution), fleet.in_state(execution, "running"))
     fleet.tell(execution, fleet.in_state(execution, "completed"), fleet.ended(execution))
     assert rings == [str(execution.job_id)]
-    assert services.answer_bell(execution.job_id)
+    assert scheduler.answer_bell(execution.job_id)
     assert due_in(execution) is None
     assert Rollout.objects.get(job=execution.job_id).state == "completed"
 

@@ -103,7 +103,7 @@ def test_a_job_whose_nodes_all_left_says_that_nodes_match_again():
     rollout = fleet.completed(fleet.spec_of(strategy="immediate"))
     job = Job.objects.get()
     from nodes.services import change_node_labels
-    from rollouts.services import reconcile_job
+    from rollouts.scheduler import reconcile_job
     from rollouts.sweeps import absorb_nodes
 
     for role in ("else", "gateway"):

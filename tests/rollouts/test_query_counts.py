@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from rollouts import services
+from rollouts import scheduler
 from rollouts.models import Execution
 from tests.rollouts import fleet
 
@@ -51,20 +51,20 @@ def all_at_once(rollout, state, **columns):
 
 
 def look(job):
-    return lambda: services.reconcile_job(job.pk)
+    return lambda: scheduler.reconcile_job(job.pk)
 
 
 def begun(count, name):
     """A second version under way on nodes that ran the first: its first wave is out."""
     spec, job = prepared(count, name, strategy="rolling", max_parallel=100)
-    services.reconcile_job(job.pk)
+    scheduler.reconcile_job(job.pk)
     all_at_once(job.rollouts.get(), "running", stable_at=job.updated_at)
-    services.reconcile_job(job.pk)
+    scheduler.reconcile_job(job.pk)
     spec = spec.model_dump(mode="json", exclude_unset=True)
     spec["config"]["output"] = {"drop": {}}
     spec["rollout"]["max_parallel"] = 50
     fleet.submit_job(fleet.ADA, fleet.Submission(spec=fleet.JobSpec.model_validate(spec)))
-    services.reconcile_job(job.pk)
+    scheduler.reconcile_job(job.pk)
     job.refresh_from_db()
     assert (job.state, job.version, job.stable_version) == ("deploying", 2, 1)
     return job, job.rollouts.get(version__number=2)
@@ -152,7 +152,7 @@ def test_a_list_of_fifty_takes_as_many_statements_as_one_of_five(page_as, addres
     def grow(jobs, first):
         for number in range(first, first + jobs):
             _, job = prepared(1, f"job-{number}", strategy="immediate")
-            services.reconcile_job(job.pk)
+            scheduler.reconcile_job(job.pk)
 
     def read():
         answer = browser.get(address, follow=True)

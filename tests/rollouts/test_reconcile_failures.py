@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from access.problems import Refused
 from jobs.models import Event, Job, JobVersion
-from rollouts import services
+from rollouts import scheduler, services
 from rollouts.models import Evaluation, Execution, Rollout, RolloutTarget
 from tests.rollouts import fleet
 
@@ -154,7 +154,7 @@ def test_each_decision_is_written_once_with_its_rule_and_numbers(two_good_versio
     fleet.stop_what_should(third.job_id)
     fleet.become_bad(fleet.executions(third)[0])
     for _ in range(3):
-        services.reconcile_job(third.job_id)
+        scheduler.reconcile_job(third.job_id)
     kinds = list(
         Evaluation.objects.filter(rollout=third).order_by("id").values_list("kind", flat=True)
     )
@@ -230,13 +230,13 @@ def timed_spec(**timeouts):
 
 def test_a_job_that_nobody_can_run_fails_when_its_queue_timeout_passes():
     job = fleet.submit_job(fleet.ADA, fleet.Submission(spec=timed_spec(queue_timeout=60))).job
-    services.reconcile_job(job.pk)
+    scheduler.reconcile_job(job.pk)
     assert fresh(job).state == "queued"
     due = job.reconcile_due_at
     assert due - job.pending_since == timedelta(seconds=60)
-    services.reconcile_job(job.pk, now=due - timedelta(seconds=1))
+    scheduler.reconcile_job(job.pk, now=due - timedelta(seconds=1))
     assert fresh(job).state == "queued"
-    services.reconcile_job(job.pk, now=due)
+    scheduler.reconcile_job(job.pk, now=due)
     assert (fresh(job).state, job.state_details["code"]) == ("failed", "queue_timeout")
 
 
@@ -244,7 +244,7 @@ def test_a_rollout_that_goes_on_too_long_ends_with_its_job():
     fleet.make_nodes(2)
     rollout = fleet.start(timed_spec(total_timeout=600))
     fleet.take_up(fleet.executions(rollout)[0])
-    services.reconcile_job(rollout.job_id, now=timezone.now() + timedelta(seconds=601))
+    scheduler.reconcile_job(rollout.job_id, now=timezone.now() + timedelta(seconds=601))
     job = Job.objects.get()
     assert (job.state, job.state_details["code"]) == ("failed", "total_timeout")
     assert fresh(rollout).state == "cancelled"
@@ -258,7 +258,7 @@ def test_a_script_that_fails_everywhere_at_once_has_failed_and_not_its_rollout()
     for execution in fleet.executions(rollout):
         fleet.take_up(execution)
         fleet.report(execution, fleet.ended(execution, "failed", exit_code=7))
-    services.reconcile_job(rollout.job_id)
+    scheduler.reconcile_job(rollout.job_id)
     job = fresh(rollout.job)
     assert (job.state, job.state_details["outcome"]) == ("failed", "failure")
     states = Event.objects.filter(job=job, kind="job.state").order_by("job_seq")

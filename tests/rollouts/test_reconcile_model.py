@@ -17,7 +17,7 @@ from access.problems import Refused
 from jobs.models import Event, Job
 from jobs.services import stop_job
 from nodes.models import Node
-from rollouts import services
+from rollouts import scheduler, services
 from rollouts.models import Execution, Rollout, RolloutTarget
 from tests.cast import make_cast
 from tests.rollouts import fleet
@@ -107,7 +107,7 @@ class Operations(RuleBasedStateMachine):
         self.revisions, self.stable_at, self.widest = {}, {}, {}
 
     def _look(self, job):
-        services.reconcile_job(job.pk)
+        scheduler.reconcile_job(job.pk)
 
     @rule(mark=MARKS, block=BLOCKS, force=st.booleans())
     def submit(self, mark, block, force):

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from jobs.models import Job
 from nodes.models import Node
-from rollouts import services, silence, sweeps
+from rollouts import scheduler, silence, sweeps
 from rollouts.models import Execution, RolloutTarget
 from tests.rollouts import fleet
 
@@ -29,7 +29,7 @@ def change(nodes, **values):
     keys = [node.pk for node in nodes]
     Node.objects.filter(pk__in=keys).update(**values, changed_at=timezone.now())
     sweeps.absorb_nodes()
-    services.sweep_due()
+    scheduler.sweep_due()
 
 
 def targets(rollout):
@@ -244,6 +244,6 @@ def test_an_old_execution_whose_node_is_away_holds_its_wave_up_for_twice_the_dea
     silence.judge_silence(old.deadline_at + timedelta(seconds=5))
     assert wanted(node) is not None
     silence.judge_silence(old.deadline_cap_at + timedelta(seconds=5))
-    services.reconcile_job(rollout.job_id)
+    scheduler.reconcile_job(rollout.job_id)
     assert Execution.objects.get(rollout=rollout).error_code == "previous_not_stopped"
     assert fresh(rollout).failed_nodes == 1

@@ -6,7 +6,7 @@ from access.models import AuditEntry
 from access.problems import Refused
 from jobs.models import Event, Job
 from jobs.services import delete_job, stop_job
-from rollouts import services
+from rollouts import scheduler, services
 from rollouts.models import Execution, Rollout
 from tests.rollouts import fleet
 
@@ -168,7 +168,7 @@ def test_a_script_may_name_the_rollout_that_it_means(rest_as, gate):
 def test_a_stopped_job_stops_everywhere_and_starts_again_when_submitted(rolling):
     spec = fleet.spec_of(strategy="rolling", max_parallel=50)
     _, changed = stop_job(fleet.ADA, rolling.job_id)
-    services.reconcile_job(rolling.job_id)
+    scheduler.reconcile_job(rolling.job_id)
     assert changed
     assert fresh(rolling).state == "cancelled"
     assert not Execution.objects.filter(desired_state="running").exists()
@@ -182,7 +182,7 @@ def test_a_stopped_job_stops_everywhere_and_starts_again_when_submitted(rolling)
 
 def test_a_deleted_job_stops_and_its_name_is_free(rolling):
     delete_job(fleet.ADA, rolling.job_id)
-    services.reconcile_job(rolling.job_id)
+    scheduler.reconcile_job(rolling.job_id)
     assert not Execution.objects.filter(desired_state="running").exists()
     fresh_start = fleet.start(fleet.spec_of(strategy="rolling", max_parallel=50))
     assert fresh_start.job_id != rolling.job_id
@@ -199,7 +199,7 @@ def test_an_equal_spec_is_refused_unless_it_is_forced(rolling):
     assert refusal.value.code == "no_changes"
     done = fleet.submit_job(fleet.ADA, fleet.Submission(spec=spec, force=True))
     assert done.version.cause == "restart"
-    services.reconcile_job(done.job.pk)
+    scheduler.reconcile_job(done.job.pk)
     restart = Rollout.objects.get(version=done.version)
     assert (restart.rollout_type, restart.updated_nodes) == ("restart", 0)
     assert fleet.settle(restart).state == "completed"

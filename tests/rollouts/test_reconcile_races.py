@@ -6,7 +6,7 @@ import pytest
 from django.db import connections, transaction
 
 from jobs.models import Event, Job
-from rollouts import services
+from rollouts import scheduler, services
 from rollouts.models import Evaluation, Execution, Rollout
 from tests.cast import make_cast
 from tests.rollouts import fleet
@@ -66,7 +66,7 @@ def test_many_workers_open_each_wave_once():
     assert rollout.total_waves == 2
     for opened, state in ((2, "active"), (2, "completed")):
         all_stable(rollout)
-        assert at_once(*[lambda: services.reconcile_job(rollout.job_id)] * 5) == []
+        assert at_once(*[lambda: scheduler.reconcile_job(rollout.job_id)] * 5) == []
         assert Evaluation.objects.filter(rollout=rollout, kind="wave.open").count() == opened
         assert fresh(rollout).state == state
     per_node = Execution.objects.filter(rollout=rollout).values_list("node_id", flat=True)
@@ -91,7 +91,7 @@ def test_a_halt_and_a_person_who_cancels_end_the_rollout_once():
         observed_state="failed", desired_state="stopped"
     )
     at_once(
-        lambda: services.reconcile_job(rollout.job_id),
+        lambda: scheduler.reconcile_job(rollout.job_id),
         lambda: services.cancel_rollout(fleet.ADA, rollout.job_id),
     )
     ends = Event.objects.filter(kind__in=["rollout.halted", "rollout.cancelled"])
@@ -107,7 +107,7 @@ def test_two_versions_at_once_leave_one_active_rollout():
     def submit(mark):
         spec = fleet.spec_of(mark=mark, strategy="rolling")
         fleet.submit_job(fleet.ADA, fleet.Submission(spec=spec))
-        services.reconcile_job(rollout.job_id)
+        scheduler.reconcile_job(rollout.job_id)
 
     assert at_once(lambda: submit("v2"), lambda: submit("v3")) == []
     job = Job.objects.get()
@@ -166,7 +166,7 @@ def test_a_worker_killed_at_any_statement_leaves_nothing_and_the_next_one_does_i
         observed_state="failed", desired_state="stopped"
     )
     before = everything()
-    work = lambda: services.reconcile_job(rollout.job_id)  # noqa: E731
+    work = lambda: scheduler.reconcile_job(rollout.job_id)  # noqa: E731
     number = statements_of(work)
     assert number > 30
     for at in range(1, number + 1, 3):
@@ -185,5 +185,5 @@ def test_looking_again_at_a_job_at_rest_changes_nothing():
     rollout = fleet.start(fleet.spec_of(strategy="rolling", max_parallel=50))
     before = everything()
     for _ in range(3):
-        services.reconcile_job(rollout.job_id)
+        scheduler.reconcile_job(rollout.job_id)
     assert everything() == before

@@ -6,7 +6,7 @@ from access.problems import Refused
 from jobs.models import Job
 from jobs.spec import JobSpec
 from nodes.models import Node
-from rollouts import services
+from rollouts import scheduler, services
 from rollouts.models import Evaluation, Execution, Rollout, RolloutTarget
 from tests.rollouts import fleet
 
@@ -114,10 +114,10 @@ def test_a_change_that_restarts_nothing_completes_at_once():
 
 def test_a_rollout_without_nodes_queues_the_job_until_one_joins():
     done = fleet.submit_job(fleet.ADA, fleet.Submission(spec=fleet.spec_of()))
-    services.reconcile_job(done.job.pk)
+    scheduler.reconcile_job(done.job.pk)
     assert (fresh(done.job).state, Rollout.objects.count()) == ("queued", 0)
     fleet.make_nodes(1)
-    services.reconcile_job(done.job.pk)
+    scheduler.reconcile_job(done.job.pk)
     assert (fresh(done.job).state, Rollout.objects.get().total_nodes) == ("deploying", 1)
 
 
@@ -128,7 +128,7 @@ def test_any_takes_exactly_one_node():
     rollout = fleet.start(fleet.JobSpec.model_validate(spec))
     (execution,) = fleet.executions(rollout)
     assert rollout.total_nodes == 1
-    services.reconcile_job(rollout.job_id)
+    scheduler.reconcile_job(rollout.job_id)
     fleet.report(execution, fleet.in_state(execution, "running"), fleet.ended(execution))
     assert fresh(rollout).state == "completed"
     assert Execution.objects.count() == 1

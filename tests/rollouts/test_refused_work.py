@@ -8,7 +8,7 @@ from django.utils import timezone
 from jobs.models import Job
 from nodes.models import Node
 from nodes.presence import Vitals, record_vitals
-from rollouts import services, sweeps
+from rollouts import scheduler, services, sweeps
 from rollouts.models import Execution
 from tests.rollouts import fleet
 
@@ -48,7 +48,9 @@ def clock_of(execution):
 
 def later(execution, seconds):
     """Look at the job when so many seconds have passed since the refusal."""
-    services.reconcile_job(execution.job_id, now=execution.finished_at + timedelta(seconds=seconds))
+    scheduler.reconcile_job(
+        execution.job_id, now=execution.finished_at + timedelta(seconds=seconds)
+    )
 
 
 def test_refused_work_is_placed_again_after_ten_seconds():

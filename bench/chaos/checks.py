@@ -200,6 +200,19 @@ VIOLATIONS = {
         WHERE v.created_by <> 'scheduler' AND NOT EXISTS (SELECT 1 FROM access_auditentry a
             WHERE a.object_id = v.job_id::text AND a.action = 'job.submit'
                 AND a.outcome = 'done')""",
+    "S21 a rollout's tally that differs from a recount": """
+        WITH counted AS (
+            SELECT t.rollout_id, t.wave, t.state, t.ring, coalesce((
+                SELECT e.observed_state FROM rollouts_execution e
+                WHERE e.rollout_id = t.rollout_id AND e.node_id = t.node_id
+                ORDER BY e.created_at DESC, e.id DESC LIMIT 1), '') AS seen, count(*) AS n
+            FROM rollouts_rollouttarget t WHERE t.state <> 'left' GROUP BY 1, 2, 3, 4, 5
+        ), kept AS (
+            SELECT rollout_id, wave, state, ring, seen, count AS n
+            FROM rollouts_rollouttally WHERE state <> '' AND count <> 0
+        )
+        SELECT 'kept', * FROM (TABLE kept EXCEPT TABLE counted) a
+        UNION ALL SELECT 'counted', * FROM (TABLE counted EXCEPT TABLE kept) b""",
     "an end without its time, or a time without an end": """
         SELECT id, observed_state, finished_at FROM rollouts_execution
         WHERE (observed_state IN ('completed', 'failed', 'stopped')) <> (finished_at IS NOT NULL)

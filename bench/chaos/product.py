@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -66,8 +67,8 @@ class ChaosProduct(up.Product):
             self.supervisor._reap_orphans()
             await asyncio.sleep(0.5)
 
-    async def stop(self):
-        """End everything, whatever state it is in."""
+    async def stop(self, *, keep=False):
+        """End everything, whatever state it is in; keep what agents wrote on their small disks."""
         if hasattr(self, "_reaper"):
             self._reaper.cancel()
         for name in self.children:
@@ -76,7 +77,13 @@ class ChaosProduct(up.Product):
         await self.supervisor.stop()
         self.stack.remove_sockets()
         for folder in self.mounted:
+            copy = folder.with_name(f"{folder.name}.kept")
+            if keep:
+                shutil.copytree(folder, copy, symlinks=True, ignore_dangling_symlinks=True)
             subprocess.run(["umount", "-l", str(folder)], check=False)
+            if keep:
+                folder.rmdir()
+                copy.rename(folder)
         self.instance.release()
 
     def signal(self, name, signum):

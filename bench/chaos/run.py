@@ -25,6 +25,8 @@ UNFINISHED = """
          WHERE observed_state NOT IN ('completed', 'failed', 'stopped', 'lost')),
         (SELECT count(*) FROM nodes_node WHERE connection_state <> 'connected')
 """
+# The longest that a decision may wait (seconds).
+GOAL = 5.0
 PAUSED = """
     SELECT job_id::text, pause_reason FROM rollouts_rollout WHERE state = 'paused'
 """
@@ -61,6 +63,7 @@ class Report:
     unexpected: list = field(default_factory=list)
     found: dict = field(default_factory=dict)
     stalls: list = field(default_factory=lambda: [Stall(0.0)])
+    spans: list = field(default_factory=list)
     replayed: int = 0
     started_in: float = 0.0
     settled_after: float = 0.0
@@ -74,6 +77,11 @@ class Report:
     def is_clean(self):
         """Say whether nothing was found."""
         return self.is_settled and not any(map(self.count, CHECKS)) and not self.unexpected
+
+    @property
+    def is_worth_a_look(self):
+        """Say whether something was found, or a decision waited for longer than the goal."""
+        return not self.is_clean or self.stalls[0].seconds > GOAL
 
     def text(self):
         """Return the report as a person reads it."""
@@ -115,12 +123,13 @@ async def run(options):
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     product = ChaosProduct(options.data / "var", port=free_port(), agents=options.agents, disks=2)
-    began = time.monotonic()
+    began, report = time.monotonic(), None
     try:
         await product.start()
-        return await _under_faults(product, options, folder, time.monotonic() - began)
+        report = await _under_faults(product, options, folder, time.monotonic() - began)
+        return report
     finally:
-        await product.stop()
+        await product.stop(keep=report is None or report.is_worth_a_look)
 
 
 async def _under_faults(product, options, folder, started_in):
@@ -147,8 +156,9 @@ async def _under_faults(product, options, folder, started_in):
     report.faults, report.skipped = faults.done, sum(faults.skipped.values())
     report.replayed = faults.replayed
     report.answers, report.unexpected = driver.answers, driver.unexpected
+    report.spans = faults.spans
     evidence = gather(folder, product.plan.data / "agents", driver.accepted)
-    await asyncio.to_thread(_judge, product.database, evidence, faults.spans, report)
+    await asyncio.to_thread(_judge, product.database, evidence, report)
     return report
 
 
@@ -171,7 +181,7 @@ async def _settle(product, driver, until):
     return False
 
 
-def _judge(database, evidence, spans, report):
+def _judge(database, evidence, report):
     with psycopg.connect(database, autocommit=True) as where, where.cursor() as cursor:
         load_evidence(cursor, evidence)
         report.found = run_checks(cursor)
@@ -182,13 +192,15 @@ def _judge(database, evidence, spans, report):
                 "SELECT observed_state, count(*) FROM rollouts_execution GROUP BY 1"
             ).fetchall()
         )
-        report.stalls = long_waits(cursor, spans)
+        report.stalls = long_waits(cursor, report.spans)
 
 
 def keep_or_remove(report, folder):
-    """Keep the folder of a run that found something."""
-    if report.is_clean:
+    """Keep the folder of a run that found something, with the times of its faults."""
+    if not report.is_worth_a_look:
         shutil.rmtree(folder, ignore_errors=True)
         return
     (folder / "report.txt").write_text(report.text())
+    lines = [f"{s.start:.3f} {s.end:.3f} {s.kind} {s.name}" for s in report.spans]
+    (folder / "faults.txt").write_text("\n".join(["start end kind name", *lines]))
     print(f"kept for a look: {folder}")

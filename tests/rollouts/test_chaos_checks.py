@@ -145,6 +145,10 @@ SEEDS = {
         lambda: "UPDATE rollouts_rollout SET failed_nodes = 1",
         lambda: "UPDATE rollouts_rollout SET total_nodes = 3",
     ),
+    "S21 a rollout's tally that differs from a recount": (
+        lambda: "UPDATE rollouts_rollouttally SET count = count + 1 WHERE state <> ''",
+        lambda: "DELETE FROM rollouts_rollouttally WHERE state <> ''",
+    ),
     "S12 a node counted as what it is not": (
         lambda: f"UPDATE rollouts_execution SET observed_state = 'failed' WHERE id = {ONE}",
         lambda: "UPDATE rollouts_rollouttarget SET state = 'failed'",

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
+from django.db.models.functions import Coalesce, Least
 from django.utils import timezone
 
 from access.models import Namespace, UsedNonce
@@ -288,7 +289,9 @@ def add_version(
 
 
 def _make_due(job: Job, now: datetime) -> None:
-    Job.objects.filter(pk=job.pk).update(reconcile_due_at=now)
+    # What waits keeps its place.
+    due_at = Least(Coalesce("reconcile_due_at", now), now)
+    Job.objects.filter(pk=job.pk).update(reconcile_due_at=due_at)
     ring(RECONCILE, str(job.pk))
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce, Least
 from django.utils import timezone
 
 from jobs.models import Job
@@ -86,4 +87,7 @@ def _mark_held(job_id: UUID) -> bool:
 
 
 def _mark(job_ids: Sequence[UUID]) -> None:
-    Job.objects.filter(pk__in=job_ids).update(nodes_changed=True, reconcile_due_at=timezone.now())
+    # What waits keeps its place, or nodes that come and go would put it off again and again.
+    now = timezone.now()
+    due_at = Least(Coalesce("reconcile_due_at", now), now)
+    Job.objects.filter(pk__in=job_ids).update(nodes_changed=True, reconcile_due_at=due_at)

@@ -9,7 +9,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from jobs.models import Event, Job
-from jobs.services import Submission, lock_job, submit_job
+from jobs.services import Submission, lock_job, rerun_job, submit_job
 from nodes.models import Node
 from rollouts import scheduler, services, sweeps
 from rollouts.models import Rollout
@@ -40,17 +40,17 @@ def held(job):
         with transaction.atomic():
             lock_job(job.pk)
             has_it.set()
-            may_go.wait(30)
+            may_go.wait(60)
         connections.close_all()
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert has_it.wait(10)
+    assert has_it.wait(60)
     try:
         yield
     finally:
         may_go.set()
-        holder.join(10)
+        holder.join(60)
 
 
 def has_begun(job):
@@ -150,6 +150,18 @@ def test_a_node_that_changes_brings_up_given_up_work_only_if_it_runs_there(obser
     Node.objects.exclude(pk=execution.node_id).update(changed_at=timezone.now())
     assert sweeps.absorb_nodes() == 1
     assert not Job.objects.filter(nodes_changed=True).exists()
+
+
+def test_what_waits_keeps_its_place_whatever_else_happens_to_it():
+    job = submit("waits")
+    since = timezone.now() - timedelta(seconds=30)
+    Job.objects.update(reconcile_due_at=since)
+    Node.objects.update(changed_at=timezone.now())
+    assert sweeps.absorb_nodes() == 1
+    submit_job(fleet.ADA, Submission(spec=fleet.spec_of("waits", mark="v2")))
+    rerun_job(fleet.ADA, job.pk)
+    job.refresh_from_db()
+    assert (job.reconcile_due_at, job.nodes_changed) == (since, True)
 
 
 def test_a_sweep_takes_what_only_looks_at_nodes_last():

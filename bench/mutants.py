@@ -261,6 +261,14 @@ MUTANTS = (
         new="self._journal.record([ack, *frames])",
         tests="tests/agent/test_supervisor.py",
     ),
+    Mutant(
+        name="M26",
+        what="an execution that moves is counted where it goes, and stays counted where it was",
+        file="rollouts/migrations/0010_job_tally.py",
+        old="AS observed_state, -1 AS n FROM moved",
+        new="AS observed_state, 0 AS n FROM moved",
+        tests="tests/rollouts/test_reconcile_model.py",
+    ),
 )
 # M16 (a secret compared with ==) has no place here: tokens and links are found by their digest.
 

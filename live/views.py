@@ -18,5 +18,5 @@ def fragment(request: HttpRequest, noun: str, pk: str, name: str) -> HttpRespons
         raise Http404
     for part in found.fragments:
         if part.name == name:
-            return HttpResponse(part.render(pk))
+            return HttpResponse(part.render(found.load(pk)))
     raise Http404

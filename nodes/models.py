@@ -83,6 +83,11 @@ class Node(models.Model):
         indexes = [
             GinIndex(fields=["labels"], name="node_labels", opclasses=["jsonb_path_ops"]),
             models.Index(fields=["namespace", "name"], name="node_by_name"),
+            # What dashboards count, from the index alone.
+            models.Index(
+                fields=["namespace", "connection_state", "scheduling_state", "enrolment_state"],
+                name="node_by_state",
+            ),
             models.Index(
                 fields=["changed_at"], condition=Q(changed_at__isnull=False), name="node_changed"
             ),

@@ -11,6 +11,7 @@ from rollouts import (
     tab_counts,
 )
 from rollouts.queries import may_read_execution, may_read_rollout
+from rollouts.scope import load_scope
 
 ROLLOUT = Noun(
     name="rollout",
@@ -68,6 +69,7 @@ EXECUTION = Noun(
 DASHBOARD = Noun(
     name="dashboard",
     may_read=overview.may_read_overview,
+    load=load_scope,
     fragments=tuple(
         Fragment(
             noun="dashboard", name=name, template=f"rollouts/_dashboard_{name}.html", query=query

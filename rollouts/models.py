@@ -161,6 +161,32 @@ class RolloutTally(models.Model):
         return f"{self.count} {self.state} in wave {self.wave} of {self.rollout_id}"
 
 
+class JobTally(models.Model):
+    """How many executions of a job share a desired and an observed state (ADR 0017).
+
+    Kept by the triggers of migration 0010, as rollouts' tallies are, and under the same lock.
+    """
+
+    # Without an index of its own: the constraint below begins with it.
+    job = models.ForeignKey(
+        "jobs.Job", on_delete=models.CASCADE, related_name="tallies", db_index=False
+    )
+    desired_state = models.CharField(max_length=8)
+    observed_state = models.CharField(max_length=12)
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "desired_state", "observed_state"], name="job_tally_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        """Say how many are where."""
+        return f"{self.count} {self.observed_state} of {self.job_id}"
+
+
 class Evaluation(models.Model):
     """One run of the planner: what set it off, what it saw, which rule decided, what it did."""
 
@@ -316,6 +342,12 @@ class Execution(models.Model):
                 condition=Q(desired_state="running")
                 | Q(observed_state__in=["pending", "stopping", *sorted(STARTED)]),
                 name="execution_on_node",
+            ),
+            # Nodes that a job may have left with nothing but a failure.
+            models.Index(
+                fields=["job", "job_version"],
+                condition=Q(desired_state="stopped", observed_state="failed", next__isnull=True),
+                name="execution_given_up",
             ),
             # What nodes refused and is still wanted: looked for whenever a job is.
             models.Index(

@@ -1,40 +1,34 @@
 """The boxes of the dashboard: what needs a person, what is rolling, the fleet, what happened.
 
-A dashboard is of one namespace, of several (their names with commas) or, for those who may read
-all, of every one (`EVERY`).
+What a dashboard is of is its scope (`rollouts.scope`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import Count, Max, Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Subquery, Sum
 from django.utils import timezone
 
 from access.queries import Person, may, may_everywhere, namespaces_for
 from jobs.models import Event, Job
 from jobs.states import JobState
-from nodes.models import Node, NodeEvent
 from nodes.states import ConnectionState, EnrolmentState, badge
 from rollouts.board_tabs import EventRow, event_row
 from rollouts.halts import halts_in_words
-from rollouts.models import Execution, Rollout
+from rollouts.models import JobTally, Rollout
 from rollouts.queries import READ
 from rollouts.rows import RolloutRow, rollout_rows
+from rollouts.scope import EVERY, NodeCount, Scope, load_scope, within
 from rollouts.states import DesiredState, ObservedState, PauseReason, RolloutState
 
-# No namespace has an underscore in its name.
-EVERY = "_all"
 MOST_ITEMS = 20
 NEWEST = 15
 # A halt that was rolled back needs no hand, but somebody should know of it for a day.
 FRESH = timedelta(hours=24)
 UNWELL = (JobState.FAILED, JobState.ROLLOUT_FAILED, JobState.DEGRADED)
-
-_Row = TypeVar("_Row", bound=Model)
 
 
 def scope_of(user: Person, chosen: str) -> str:
@@ -56,15 +50,16 @@ def has_socket(pk: str) -> bool:
     return bool(pk) and "," not in pk
 
 
-def _within(rows: QuerySet[_Row], pk: str, name: str = "namespace") -> QuerySet[_Row]:
-    return rows if pk == EVERY else rows.filter(**{f"{name}__in": pk.split(",")})
+def _is_trusted(row: NodeCount) -> bool:
+    return row.enrolment == EnrolmentState.ACCEPTED
 
 
-def _revision(pk: str) -> int:
-    """Return a number that grows with everything that is told of jobs and nodes."""
-    events = _within(Event.objects.all(), pk).aggregate(newest=Max("id"))["newest"]
-    told = _within(NodeEvent.objects.all(), pk, "node__namespace").aggregate(newest=Max("id"))
-    return (events or 0) + (told["newest"] or 0)
+def _is_lost(row: NodeCount) -> bool:
+    return _is_trusted(row) and row.connection == ConnectionState.LOST
+
+
+def _asks_to_join(row: NodeCount) -> bool:
+    return row.enrolment == EnrolmentState.PENDING
 
 
 # --- Attention -----------------------------------------------------------------------------------
@@ -96,16 +91,17 @@ class AttentionView:
     items: tuple[Item, ...]
 
 
-def attention_view(pk: str) -> AttentionView:
+def attention_view(row: Scope | str) -> AttentionView:
     """Return what needs a person; a fixed number of queries."""
-    revision, now = _revision(pk), timezone.now()
+    scope, now = load_scope(row), timezone.now()
+    pk, revision = scope.pk, scope.revision
     halted = list(_halted(pk, now))
     seen = {item.job_pk for item in halted}
     items = [
         *halted,
         *_held(pk),
         *(item for item in _unwell(pk) if item.job_pk not in seen),
-        *_odd_nodes(pk),
+        *_odd_nodes(scope),
     ]
     return AttentionView(pk=pk, revision=revision, items=tuple(items[:MOST_ITEMS]))
 
@@ -117,7 +113,7 @@ def attention_count(user: Person, namespaces: Sequence[str]) -> int:
 
 
 def _halted(pk: str, now: datetime) -> Iterator[Item]:
-    found = _within(
+    found = within(
         Rollout.objects.select_related("job", "version").filter(
             state=RolloutState.HALTED, completed_at__gt=now - FRESH
         ),
@@ -142,7 +138,7 @@ def _halted(pk: str, now: datetime) -> Iterator[Item]:
 
 
 def _held(pk: str) -> Iterator[Item]:
-    found = _within(
+    found = within(
         Rollout.objects.select_related("job", "version").filter(state=RolloutState.PAUSED), pk
     )
     for row in found.order_by("-started_at")[:MOST_ITEMS]:
@@ -164,7 +160,7 @@ def _held(pk: str) -> Iterator[Item]:
 
 def _unwell(pk: str) -> Iterator[Item]:
     latest = Rollout.objects.filter(job=OuterRef("pk")).order_by("-started_at").values("pk")[:1]
-    found = _within(
+    found = within(
         Job.objects.filter(state__in=UNWELL).annotate(newest_rollout=Subquery(latest)), pk
     )
     for row in found.order_by("-updated_at")[:MOST_ITEMS]:
@@ -183,18 +179,11 @@ def _unwell(pk: str) -> Iterator[Item]:
         )
 
 
-def _odd_nodes(pk: str) -> Iterator[Item]:
-    lost = Q(connection_state=ConnectionState.LOST, enrolment_state=EnrolmentState.ACCEPTED)
-    asking = Q(enrolment_state=EnrolmentState.PENDING) & ~Q(
-        connection_state=ConnectionState.DELETED
-    )
-    found = _within(Node.objects.all(), pk).aggregate(
-        lost=Count("pk", filter=lost), asking=Count("pk", filter=asking)
-    )
-    if found["lost"]:
-        yield _of_nodes("lost", found["lost"], "lost", "They have been silent for too long.")
-    if found["asking"]:
-        yield _of_nodes("pending", found["asking"], "asking to join", "Compare their keys first.")
+def _odd_nodes(scope: Scope) -> Iterator[Item]:
+    if lost := scope.count_nodes(_is_lost):
+        yield _of_nodes("lost", lost, "lost", "They have been silent for too long.")
+    if asking := scope.count_nodes(_asks_to_join):
+        yield _of_nodes("pending", asking, "asking to join", "Compare their keys first.")
 
 
 def _of_nodes(kind: str, count: int, what: str, detail: str) -> Item:
@@ -223,10 +212,11 @@ class RollingView:
     is_cut: bool
 
 
-def rolling_view(pk: str) -> RollingView:
+def rolling_view(row: Scope | str) -> RollingView:
     """Return the active rollouts, the newest first."""
-    revision = _revision(pk)
-    found = _within(
+    scope = load_scope(row)
+    pk, revision = scope.pk, scope.revision
+    found = within(
         Rollout.objects.select_related("job", "version").filter(
             state__in=[RolloutState.ACTIVE, RolloutState.PAUSED]
         ),
@@ -276,13 +266,12 @@ _BADGE_FILLS = {
 }
 
 
-def fleet_view(pk: str) -> FleetView:
+def fleet_view(row: Scope | str) -> FleetView:
     """Return the fleet by badge: the same few queries for any number of nodes."""
-    revision = _revision(pk)
-    axes = _within(Node.objects.exclude(connection_state=ConnectionState.DELETED), pk)
+    scope = load_scope(row)
+    pk, revision = scope.pk, scope.revision
     counts: Counter[str] = Counter()
-    rows = axes.order_by().values_list("connection_state", "scheduling_state", "enrolment_state")
-    for connection, scheduling, enrolment, count in rows.annotate(count=Count("pk")):
+    for connection, scheduling, enrolment, count in scope.nodes:
         shown = badge(connection=connection, scheduling=scheduling, enrolment=enrolment)
         counts[shown] += count
     work = _work(pk)
@@ -295,21 +284,22 @@ def fleet_view(pk: str) -> FleetView:
         wanted=work["wanted"],
         running=work["running"],
         degraded=work["degraded"],
-        jobs=_within(Job.objects.exclude(state=JobState.DELETED), pk).count(),
+        jobs=within(Job.objects.exclude(state=JobState.DELETED), pk).count(),
     )
 
 
-def _work(pk: str) -> dict[str, Any]:
-    """Count the executions that should run, and how many of them do."""
-    ended = Q(observed_state__in=[ObservedState.COMPLETED, ObservedState.FAILED])
-    rows = _within(Execution.objects.filter(desired_state=DesiredState.RUNNING), pk)
-    return rows.aggregate(
-        wanted=Count("pk", filter=~ended),
-        running=Count(
-            "pk", filter=Q(observed_state__in=[ObservedState.RUNNING, ObservedState.DEGRADED])
-        ),
-        degraded=Count("pk", filter=Q(observed_state=ObservedState.DEGRADED)),
-    )
+def _work(pk: str) -> Mapping[str, int]:
+    """Return how many executions should run, and how many of them do (ADR 0017)."""
+    wanted = JobTally.objects.filter(desired_state=DesiredState.RUNNING)
+    rows = within(wanted, pk, "job__namespace").values_list("observed_state")
+    found: Counter[str] = Counter(dict(rows.annotate(total=Sum("count"))))
+    ended = found[ObservedState.COMPLETED] + found[ObservedState.FAILED]
+    degraded = found[ObservedState.DEGRADED]
+    return {
+        "wanted": found.total() - ended,
+        "running": found[ObservedState.RUNNING] + degraded,
+        "degraded": degraded,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,10 +311,11 @@ class ActivityView:
     rows: tuple[EventRow, ...]
 
 
-def activity_view(pk: str) -> ActivityView:
+def activity_view(row: Scope | str) -> ActivityView:
     """Return the newest events that are not of one execution."""
-    revision = _revision(pk)
-    found = _within(Event.objects.select_related("job").filter(execution_id=None), pk)
+    scope = load_scope(row)
+    pk, revision = scope.pk, scope.revision
+    found = within(Event.objects.select_related("job").filter(execution_id=None), pk)
     found = found.exclude(kind__in=["wave.settled"])
     rows = tuple(event_row(event) for event in found.order_by("-id")[:NEWEST])
     return ActivityView(pk=pk, revision=revision, rows=rows)
@@ -354,15 +345,13 @@ class StepsView:
         return 1 + bool(self.nodes) + bool(self.jobs)
 
 
-def steps_view(pk: str) -> StepsView:
-    """Return how far a new installation has come: at most a few rows are looked at."""
-    revision = _revision(pk)
-    nodes = _within(Node.objects.exclude(connection_state=ConnectionState.DELETED), pk)
-    trusted = nodes.filter(enrolment_state=EnrolmentState.ACCEPTED)
+def steps_view(row: Scope | str) -> StepsView:
+    """Return how far a new installation has come."""
+    scope = load_scope(row)
     return StepsView(
-        pk=pk,
-        revision=revision,
-        nodes=len(trusted.values_list("pk")[:1000]),
-        pending=len(nodes.filter(enrolment_state=EnrolmentState.PENDING).values_list("pk")[:1000]),
-        jobs=len(_within(Job.objects.all(), pk).values_list("pk")[:1]),
+        pk=scope.pk,
+        revision=scope.revision,
+        nodes=scope.count_nodes(_is_trusted),
+        pending=scope.count_nodes(_asks_to_join),
+        jobs=len(within(Job.objects.all(), scope.pk).values_list("pk")[:1]),
     )

@@ -57,6 +57,7 @@ from rollouts.rows import (
     node_panel_of,
     panel_of,
 )
+from rollouts.scope import load_scope
 from rollouts.states import FINISHED_ROLLOUT, RolloutState
 
 if TYPE_CHECKING:
@@ -348,12 +349,13 @@ def _reason(request: HttpRequest) -> str:
 @login_required
 @never_cache
 def dashboard(request: HttpRequest) -> HttpResponse:
-    scope = overview.scope_of(request.user, current_namespace(request))
-    if not scope:
+    pk = overview.scope_of(request.user, current_namespace(request))
+    if not pk:
         return render(request, "rollouts/no_namespace.html")
-    if not overview.may_read_overview(request.user, scope):
-        raise Refused("forbidden", f"The permission {READ} is missing in namespace {scope}.")
-    context: dict[str, object] = {"scope": scope, "has_socket": overview.has_socket(scope)}
+    if not overview.may_read_overview(request.user, pk):
+        raise Refused("forbidden", f"The permission {READ} is missing in namespace {pk}.")
+    context: dict[str, object] = {"scope": pk, "has_socket": overview.has_socket(pk)}
+    scope = load_scope(pk)
     steps = overview.steps_view(scope)
     if steps.is_first_run:
         return render(request, "rollouts/first_run.html", context | _first_run(request, steps))

@@ -213,6 +213,16 @@ VIOLATIONS = {
         )
         SELECT 'kept', * FROM (TABLE kept EXCEPT TABLE counted) a
         UNION ALL SELECT 'counted', * FROM (TABLE counted EXCEPT TABLE kept) b""",
+    "S21 a job's tally that differs from a recount": """
+        WITH counted AS (
+            SELECT job_id, desired_state, observed_state, count(*) AS n
+            FROM rollouts_execution GROUP BY 1, 2, 3
+        ), kept AS (
+            SELECT job_id, desired_state, observed_state, count AS n
+            FROM rollouts_jobtally WHERE count <> 0
+        )
+        SELECT 'kept', * FROM (TABLE kept EXCEPT TABLE counted) a
+        UNION ALL SELECT 'counted', * FROM (TABLE counted EXCEPT TABLE kept) b""",
     "an end without its time, or a time without an end": """
         SELECT id, observed_state, finished_at FROM rollouts_execution
         WHERE (observed_state IN ('completed', 'failed', 'stopped')) <> (finished_at IS NOT NULL)

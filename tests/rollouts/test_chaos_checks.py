@@ -149,6 +149,10 @@ SEEDS = {
         lambda: "UPDATE rollouts_rollouttally SET count = count + 1 WHERE state <> ''",
         lambda: "DELETE FROM rollouts_rollouttally WHERE state <> ''",
     ),
+    "S21 a job's tally that differs from a recount": (
+        lambda: "UPDATE rollouts_jobtally SET count = count + 1",
+        lambda: "DELETE FROM rollouts_jobtally",
+    ),
     "S12 a node counted as what it is not": (
         lambda: f"UPDATE rollouts_execution SET observed_state = 'failed' WHERE id = {ONE}",
         lambda: "UPDATE rollouts_rollouttarget SET state = 'failed'",

@@ -9,7 +9,8 @@ from django.urls import reverse
 
 from rollouts import services
 from rollouts.fragments import DASHBOARD
-from rollouts.overview import EVERY, attention_view, fleet_view
+from rollouts.overview import attention_view, fleet_view
+from rollouts.scope import EVERY
 from tests.factories import NamespaceFactory, RoleBindingFactory
 from tests.rollouts import fleet
 

@@ -82,6 +82,13 @@ NEVER = {
         ) x FULL JOIN (SELECT * FROM rollouts_rollouttally WHERE count <> 0) kept
             USING (rollout_id, wave, state, ring, seen)
         WHERE x.count IS DISTINCT FROM kept.count""",
+    "a tally that does not say what a job's executions say": """
+        SELECT count(*) FROM (
+            SELECT job_id, desired_state, observed_state, count(*) AS count
+            FROM rollouts_execution GROUP BY 1, 2, 3
+        ) x FULL JOIN (SELECT * FROM rollouts_jobtally WHERE count <> 0) kept
+            USING (job_id, desired_state, observed_state)
+        WHERE x.count IS DISTINCT FROM kept.count""",
     "work of a stopped job that is wanted": """
         SELECT count(*) FROM rollouts_execution e JOIN jobs_job j ON j.id = e.job_id
         WHERE j.state IN ('stopped', 'deleted') AND e.desired_state = 'running'""",

@@ -196,6 +196,7 @@ def test_every_table_of_the_product_is_dropped_from_rewritten_or_kept_on_purpose
         # With the job, or for ever.
         "access_auditentry", "jobs_job", "jobs_jobversion", "rollouts_rollout", "rollouts_result",
         "rollouts_rollouttarget", "rollouts_rollouttally", "rollouts_execution",
+        "rollouts_jobtally",
         # One row each of something that people or machines are, and what they wrote.
         "access_namespace", "access_customrole", "access_rolebinding", "access_signer",
         "access_epoch", "nodes_node", "nodes_nodepresence", "nodes_ingestclock", "jobs_jobdraft",

@@ -50,8 +50,12 @@ class Rect:
 
 
 def wave_bar(waves: Sequence[Wave]) -> tuple[Rect, ...]:
-    """Return the rectangles of a small bar: a line for each wave and what is done above it."""
-    shown = [wave for wave in waves if wave.is_wave and wave.size]
+    """Return the rectangles of a small bar: a line for each wave and what is done above it.
+
+    A rollout without waves, since all of its nodes were as they should be, shows those.
+    """
+    sized = [wave for wave in waves if wave.size]
+    shown = [wave for wave in sized if wave.is_wave] or sized
     if len(shown) > _MOST_PARTS:
         shown = [Wave.together(shown)]
     total = sum(wave.size for wave in shown)

@@ -190,6 +190,19 @@ def v3_comes_back_by_itself(page):
     picture(page, "8-v4")
     page.locator(".crumbs").get_by_role("link", name="web-log").click()
     expect(badge(page)).to_have_text("Running")
+    no_column_is_cut_off(page)
     page.locator(".tabs").get_by_role("link", name="Versions").click()
     expect(page.locator("tr[aria-current]")).to_contain_text("rollback")
-    picture(page, "9-versions")
+    picture(page, "10-versions")
+
+
+def no_column_is_cut_off(page):
+    """A laptop's width shows every column of the job's rollouts and executions."""
+    before = page.viewport_size
+    page.set_viewport_size({"width": 1280, "height": 900})
+    tables = page.locator(".job-rollouts .table-wrap")
+    expect(tables).to_have_count(2)
+    beyond = "all => all.map((box) => box.scrollWidth - box.clientWidth)"
+    assert tables.evaluate_all(beyond) == [0, 0]
+    picture(page, "9-job")
+    page.set_viewport_size(before)

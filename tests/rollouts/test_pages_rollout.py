@@ -8,7 +8,9 @@ from django.urls import reverse
 from rollouts import services
 from rollouts.board import MOST_MARKS, load_board
 from rollouts.fragments import ROLLOUT
+from rollouts.marks import Wave
 from rollouts.models import Rollout
+from rollouts.rows import wave_bar
 from tests.rollouts import fleet
 
 pytestmark = pytest.mark.django_db
@@ -373,3 +375,9 @@ def test_a_reason_that_is_too_long_is_refused(canary, page_as):
 
 def test_buttons_take_no_get(canary, page_as):
     assert page_as("otto").get(path_of(canary, "pause")).status_code == 405
+
+
+def test_a_rollout_without_waves_has_a_full_bar_in_lists():
+    """Every node had what it brings already: nothing was to be sent."""
+    bar = wave_bar([Wave(title="", label="", is_wave=False, counts={"stable": 2})])
+    assert [(each.fill, each.width) for each in bar if each.height == 7] == [("ok", "100.00")]

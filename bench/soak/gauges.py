@@ -21,6 +21,7 @@ REWRITTEN = (
     "nodes_node",
     "nodes_ingestclock",
     "jobs_job",
+    "rollouts_jobtally",
     "access_epoch",
 )
 COUNTS = """
@@ -72,9 +73,13 @@ class Gauges:
             "database rewritten table": size / 1024,
             "valkey memory": memory / 1024,
             "valkey keys": self._valkey.dbsize(),
-            "valkey bells": self._broker.llen("celery"),
+            "valkey bells": self.bells(),
             "valkey clients": len(self._valkey.client_list()),
         }
+
+    def bells(self):
+        """Return how many bells wait to be answered."""
+        return self._broker.llen("celery")
 
     def work(self):
         """Return how many frames of agents were committed, and how many decisions made."""

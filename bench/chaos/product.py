@@ -16,6 +16,7 @@ from jobsite.management.commands import up
 # Here dying often is no sign of a broken product, so nothing is ever given up.
 UNTIRING = Timing(first_wait=0.3, longest_wait=1.0, deaths=1 << 30, ready_within=180.0)
 AGENT_DISK = "6m"
+AGENT_NICENESS = 10
 # How many lines `jobsite.children.Child` keeps of a process.
 KEPT_LINES = 200
 
@@ -151,7 +152,9 @@ class ChaosProduct(up.Product):
         environment = self.environments[proc.name] = dict(proc.env)
         if k < self._disks:
             self._mount(self.plan.data / "agents" / proc.name)
-        return replace(proc, argv=tuple(argv), env=environment, ready=_said("connected"))
+        # In truth each has a computer of its own: they are to leave this one to the control plane.
+        argv = ("nice", "-n", str(AGENT_NICENESS), *argv)
+        return replace(proc, argv=argv, env=environment, ready=_said("connected"))
 
     def _mount(self, folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class AgentProcess:
     def kill(self):
         """End it as a crash would."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def terminate(self, deadline=60.0):
         """End it in an orderly way; return the exit status."""

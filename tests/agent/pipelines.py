@@ -36,7 +36,7 @@ class Recorder:
         return sum(getattr(window, name) for window in self.windows)
 
 
-async def until(condition, within=20.0):
+async def until(condition, within=60.0):
     """Wait for a condition; fails when it does not hold in time."""
     deadline = time.monotonic() + within
     while not condition():
@@ -85,7 +85,7 @@ class Pipelines:
 
     async def run(self, config, **more):
         work, report = await self.start(config, **more)
-        return await asyncio.wait_for(work.wait(), 40), report
+        return await asyncio.wait_for(work.wait(), 120), report
 
     async def close(self):
         for work in self._works:

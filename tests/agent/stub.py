@@ -57,7 +57,7 @@ class StubServer:
 
     def start(self):
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(60)
         return self
 
     def stop(self):

@@ -243,7 +243,7 @@ def production_node(fleet, tmp_path):
         agent = subprocess.Popen(argv, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT)
     yield "prod-1"
     agent.terminate()
-    agent.wait(20)
+    agent.wait(60)
 
 
 def test_the_seed_s_job_ends_once_it_has_read_the_files_that_are_there(fleet, production_node):

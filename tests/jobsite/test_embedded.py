@@ -190,7 +190,7 @@ def test_an_orphan_server_of_this_folder_is_ended_first(data):
     )
     wait_until(service.is_ready, 20)
     with Stack(PROJECT, data, without_durability=True) as again:
-        assert orphan.wait(10) == 0
+        assert orphan.wait(60) == 0
         assert sql(again.urls, "select n from kept") == 41
 
 
@@ -384,5 +384,5 @@ def test_a_user_without_a_name_is_told_what_to_do(data):
 def test_signals_reach_the_launcher_and_end_everything(launched):
     launcher, _, servers = launched()
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(20) == 0
+    assert launcher.wait(60) == 0
     assert not any(server.is_running() for server in servers)

@@ -286,7 +286,7 @@ def is_gone(process):
 def test_each_signal_ends_the_run_cleanly(supervised, signum):
     process, children = supervised(TELL + WAIT, TELL + WAIT)
     process.send_signal(signum)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert len(children) == 2
     assert all(is_gone(child) for child in children)
 
@@ -297,14 +297,14 @@ def test_ctrl_c_also_ends_a_run_that_was_started_deaf_to_it(supervised):
 
     process, _ = supervised(TELL + WAIT, preexec_fn=ignore)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to a supervisor")
 def test_a_childs_hidden_children_end_with_the_run(supervised):
     process, children = supervised(WITH_HIDDEN_CHILD + WAIT)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert len(children) == 2
     assert all(is_gone(child) for child in children)
 

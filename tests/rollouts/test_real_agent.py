@@ -32,7 +32,7 @@ def agent(transactional_db, tmp_path):
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             print((tmp_path / "log").read_text())  # noqa: T201 - shown when it fails
 
 

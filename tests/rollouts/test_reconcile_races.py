@@ -26,7 +26,7 @@ def at_once(*calls):
 
     def run(call):
         try:
-            gate.wait(10)
+            gate.wait(60)
             call()
         except Exception as error:
             raised.append(error)

@@ -1,6 +1,7 @@
 """HTTP, browsers' websockets, agents' websockets and the process's own lifespan."""
 
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,10 @@ from django.urls import path  # noqa: E402 - likewise
 from jobsite.handler import ThreadHandler  # noqa: E402 - likewise
 from live.consumers import LiveConsumer  # noqa: E402 - likewise
 from rollouts.sockets import agent_socket, lifespan  # noqa: E402 - likewise
+
+# Seconds that a thread may compute before another has its turn (ADR 0018).
+SWITCH_INTERVAL = 0.0005
+sys.setswitchinterval(SWITCH_INTERVAL)
 
 browser_sockets = AllowedHostsOriginValidator(
     AuthMiddlewareStack(URLRouter([path("ws/live/<slug:noun>/<str:pk>/", LiveConsumer.as_asgi())]))

@@ -1,6 +1,7 @@
 """Requests over a real socket: whole in, whole out, and everything given back."""
 
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -131,3 +132,10 @@ def test_as_many_are_answered_at_a_time_as_there_are_threads(server):
     finally:
         gate.set()
     wait_until(lambda: answers == ["done"] * THREADS, 30)
+
+
+def test_threads_of_a_web_take_turns_often():
+    """A decision beside busy threads would wait for each of its questions (ADR 0018)."""
+    import jobsite.asgi
+
+    assert sys.getswitchinterval() == pytest.approx(jobsite.asgi.SWITCH_INTERVAL) <= 0.001

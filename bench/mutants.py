@@ -269,6 +269,14 @@ MUTANTS = (
         new="AS observed_state, 0 AS n FROM moved",
         tests="tests/rollouts/test_reconcile_model.py",
     ),
+    Mutant(
+        name="M27",
+        what="a job that waits is put off by each node that comes or goes",
+        file="rollouts/sweeps.py",
+        old='due_at = Least(Coalesce("reconcile_due_at", now), now)',
+        new="due_at = now",
+        tests="tests/rollouts/test_bells_and_sweeps.py",
+    ),
 )
 # M16 (a secret compared with ==) has no place here: tokens and links are found by their digest.
 

@@ -207,12 +207,14 @@ class StubServer:
         self.send_text(protocol.encode(frame))
 
     def send_text(self, text):
-        wait_until(lambda: self._sockets, 30, "the agent is not connected")
+        wait_until(lambda: self._sockets, message="the agent is not connected")
         self._call(self._send(text))
 
     async def _send(self, text):
+        """Send to everyone who is there; an agent may die of it, or just have died."""
         for socket in list(self._sockets):
-            await socket.send(text)
+            with suppress(ConnectionClosed):
+                await socket.send(text)
 
     @property
     def is_connected(self):

@@ -12,7 +12,7 @@ from tests.product import Product
 def fleet():
     """Five nodes that are connected and have said what they can do."""
     with Product(agents=5) as product, Fleet(product) as fleet:
-        wait_until(lambda: len(fleet.eligible_nodes()) == 5, 30, "the nodes took no work")
+        wait_until(lambda: len(fleet.eligible_nodes()) == 5, 120, "the nodes took no work")
         yield fleet
 
 

@@ -118,7 +118,7 @@ class Fleet:
         answer = self.http.delete(f"/jobs/{name}")
         if answer.status_code == 202:
             job_id = answer.json()["id"]
-            wait_until(lambda: not self.live(job_id), 30, f"{name} goes on running")
+            wait_until(lambda: not self.live(job_id), 120, f"{name} goes on running")
 
     # --- what is ---------------------------------------------------------------------------------
 

@@ -267,7 +267,7 @@ MUTANTS = (
         file="rollouts/migrations/0010_job_tally.py",
         old="AS observed_state, -1 AS n FROM moved",
         new="AS observed_state, 0 AS n FROM moved",
-        tests="tests/rollouts/test_reconcile_model.py",
+        tests="tests/rollouts/test_chaos_checks.py",
     ),
     Mutant(
         name="M27",

@@ -115,13 +115,9 @@ def test_linting_starts_nothing():
 
 def test_a_second_lint_takes_milliseconds():
     said({})
-    took = []
-    for round_number in range(5):
-        start = time.monotonic()
-        mappings = [{"mapping": f"root.a{round_number}_{n} = now()"} for n in range(20)]
-        said({"pipeline": {"processors": mappings}})
-        took.append(time.monotonic() - start)
-    assert min(took) < 0.5
+    start = time.monotonic()
+    said({"pipeline": {"processors": [{"mapping": f"root.a{n} = now()"} for n in range(20)]}})
+    assert time.monotonic() - start < 0.5
 
 
 def test_a_helper_that_dies_is_replaced():

@@ -219,7 +219,7 @@ async def test_a_second_signal_ends_it_at_once(pipelines):
     os.kill(work.pid, signal.SIGTERM)
     await until(lambda: report.windows[-1].messages_in == 0)
     os.kill(work.pid, signal.SIGTERM)
-    outcome = await asyncio.wait_for(work.wait(), 60)
+    outcome = await asyncio.wait_for(work.wait(), 2)
     assert outcome.exit_code == 4
 
 
@@ -235,7 +235,7 @@ async def test_nothing_of_a_stopped_pipeline_is_left(pipelines, tmp_path):
         file.write("one\n")
     await until(lambda: report.lines["stdout"] == ["one"])
     await work.stop(15)
-    await until(lambda: not alive_in_group(work.pid))
+    await until(lambda: not alive_in_group(work.pid), within=2)
 
 
 async def test_a_pipeline_that_does_not_obey_is_killed_with_its_group(pipelines):
@@ -247,7 +247,7 @@ async def test_a_pipeline_that_does_not_obey_is_killed_with_its_group(pipelines)
     outcome = await work.wait()
     assert (outcome.status, outcome.exit_code) == ("cancelled", 137)
     assert not report.windows[-1].process_alive
-    await until(lambda: not alive_in_group(work.pid))
+    await until(lambda: not alive_in_group(work.pid), within=2)
 
 
 async def test_a_time_limit_ends_it(pipelines):

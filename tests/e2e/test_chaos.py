@@ -14,7 +14,7 @@ from tests.stack import PROJECT, clean_environment
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
 SEED = 7
-PROFILE = ["--seconds", "9", "--rate", "2.8", "--agents", "4", "--users", "8", "--bound", "180"]
+PROFILE = ["--seconds", "9", "--rate", "2.8", "--agents", "4", "--users", "8", "--bound", "60"]
 
 
 def test_nothing_is_lost_doubled_or_violated_under_faults():

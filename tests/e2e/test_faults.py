@@ -18,7 +18,7 @@ from tests.e2e.fleet import NODES, pipeline, wait_until, waves_in_order
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
-BOUND = 120.0
+BOUND = 60.0
 
 WRITES_DOWN_WHAT_RUNS = """
 import os, time
@@ -125,7 +125,7 @@ def scripts_ran_once(fleet, name, folder):
 
 
 def pipelines_run_once(fleet, name, version):
-    fleet.wait_live(name, dict.fromkeys(NODES, (version, "running")))
+    fleet.wait_live(name, dict.fromkeys(NODES, (version, "running")), deadline=30)
     went = waves_in_order(fleet.history(name), fleet.rollout(name)["id"])
     assert [len(nodes) for nodes in went.values()] == [2, 2, 1]
     running = {

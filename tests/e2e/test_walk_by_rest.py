@@ -132,7 +132,7 @@ def test_an_exit_code_and_what_was_written_are_kept(fleet, job_name):
 def test_a_script_that_takes_too_long_is_ended_with_its_children(fleet, job_name):
     spec = script(job_name, "sleep 300 & sleep 300", timeouts={"execution_timeout": 1})
     fleet.submit(spec)
-    fleet.wait_state(job_name, "failed")
+    fleet.wait_state(job_name, "failed", deadline=30)
     wait_until(lambda: len(fleet.results(job_name)) == 5, 20)
     for row in fleet.results(job_name).values():
         assert row["status"] == "timeout"
@@ -243,7 +243,7 @@ def production_node(fleet, tmp_path):
         agent = subprocess.Popen(argv, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT)
     yield "prod-1"
     agent.terminate()
-    agent.wait(60)
+    agent.wait(20)
 
 
 def test_the_seed_s_job_ends_once_it_has_read_the_files_that_are_there(fleet, production_node):

@@ -101,7 +101,7 @@ def unhurried(name):
     """Return an example whose waves take longer, so that a busy browser sees each of them."""
     text = example(name)
     assert "interval: 2s" in text
-    return text.replace("interval: 2s", "interval: 6s")
+    return text.replace("interval: 2s", "interval: 8s")
 
 
 def badge(page):
@@ -184,14 +184,13 @@ def v3_comes_back_by_itself(page):
     expect(page.locator("#job-plan")).to_contain_text("v2 to v3")
     plan_shows(page, "5 nodes")
     start(page, 3)
-    expect(badge(page)).to_contain_text(re.compile("Rolling, wave|Halted"))
+    expect(badge(page)).to_contain_text("Rolling, wave")
     alert = page.locator(".alert")
     expect(alert).to_contain_text("v2")
     seen = page.evaluate("window.seen")
     assert seen, "the page was loaded again"
     assert max(look["wave"] for look in seen) == 1, "v3 went beyond its canary"
-    if "Rolling" in seen[0]["badge"]:
-        assert "validating" in {word for look in seen for word in look["marks"].values()}
+    assert "validating" in {word for look in seen for word in look["marks"].values()}
     picture(page, "7-v3-came-back")
 
     alert.get_by_role("link").click()

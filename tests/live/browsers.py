@@ -36,7 +36,7 @@ class Socket(ApplicationCommunicator):
     async def connect(self):
         """Shake hands; say whether the server accepted."""
         await self.send_input({"type": "websocket.connect"})
-        return (await self.receive_output(timeout=60))["type"] == "websocket.accept"
+        return (await self.receive_output(timeout=10))["type"] == "websocket.accept"
 
     async def receive_from(self, timeout):
         """Return the next text."""
@@ -51,7 +51,7 @@ class Socket(ApplicationCommunicator):
     async def disconnect(self):
         """Close the page, and wait for the server to be done with it."""
         await self.send_input({"type": "websocket.disconnect", "code": 1001})
-        await self.wait(timeout=60)
+        await self.wait(timeout=10)
 
 
 @contextlib.asynccontextmanager
@@ -69,7 +69,7 @@ def in_thread(function):
     return database_sync_to_async(function, thread_sensitive=False)
 
 
-async def closing_code(socket, deadline=60.0):
+async def closing_code(socket, deadline=5):
     """Wait for the server to close; what it sends before does not matter."""
     async with asyncio.timeout(deadline):
         while True:

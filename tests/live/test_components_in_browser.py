@@ -99,7 +99,7 @@ def test_without_a_socket_the_page_says_so_and_goes_on_asking(page, site):
     open_live(page, site)
     site.cut(refuse=True)
     site.words, site.revision = "asked for", 9
-    expect(page.locator("#words")).to_have_text("asked for")
+    expect(page.locator("#words")).to_have_text("asked for", timeout=12_000)
     expect(page.locator("#live-badge")).to_have_text("Live paused, retrying")
     assert site.polls[0] == "/live/rollout/7/waves/"
 

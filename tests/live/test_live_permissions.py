@@ -37,7 +37,7 @@ async def test_another_site_cannot_open_a_socket_with_ones_cookie(cast, space, o
         async with browser("space/prod", cast.vera, origin):
             pass
     async with browser("space/prod", cast.vera, OWN_SITE) as socket:
-        assert await socket.receive_from(timeout=60)
+        assert await socket.receive_from(timeout=5)
 
 
 def lose_role(cast):
@@ -84,9 +84,9 @@ def be_deleted(cast):
 )
 async def test_losing_the_right_closes_the_page_within_five_seconds(cast, space, loss):
     async with browser("space/prod", cast.vera) as socket:
-        await socket.receive_from(timeout=60)
+        await socket.receive_from(timeout=5)
         await in_thread(loss)(cast)
-        assert await closing_code(socket) == consumers.FORBIDDEN
+        assert await closing_code(socket, deadline=5) == consumers.FORBIDDEN
 
 
 async def test_nothing_is_pushed_to_those_who_lost_the_right_before(cast, space, monkeypatch):
@@ -96,12 +96,12 @@ async def test_nothing_is_pushed_to_those_who_lost_the_right_before(cast, space,
         browser("space/prod", cast.otto) as keeper,
     ):
         for socket in (loser, keeper):
-            await socket.receive_from(timeout=60)
+            await socket.receive_from(timeout=5)
         await in_thread(lose_role)(cast)
         await in_thread(rename_and_announce)()
-        event = await loser.receive_output(timeout=60)
+        event = await loser.receive_output(timeout=5)
         assert (event["type"], event["code"]) == ("websocket.close", consumers.FORBIDDEN)
-        assert "secret" in await keeper.receive_from(timeout=60)
+        assert "secret" in await keeper.receive_from(timeout=5)
 
 
 def rename_and_announce():
@@ -125,7 +125,7 @@ def test_the_epoch_rises_only_when_rights_may_have_shrunk(cast):
 
 async def test_a_long_message_ends_the_socket_and_a_short_one_is_ignored(cast, space):
     async with browser("space/prod", cast.vera) as socket:
-        await socket.receive_from(timeout=60)
+        await socket.receive_from(timeout=5)
         await socket.send_to(text_data="x" * 4096)
         assert await socket.receive_nothing(timeout=0.3)
         await socket.send_to(text_data="x" * 4097)
@@ -138,9 +138,9 @@ async def test_one_person_cannot_hold_any_number_of_sockets(cast, space, monkeyp
         async with browser("space/prod", cast.vera) as third:
             assert await closing_code(third) == consumers.TRY_AGAIN
         async with browser("space/prod", cast.otto) as other:
-            assert await other.receive_from(timeout=60)
+            assert await other.receive_from(timeout=5)
     async with browser("space/prod", cast.vera) as again:
-        assert await again.receive_from(timeout=60)
+        assert await again.receive_from(timeout=5)
 
 
 # --- The fragment's address ----------------------------------------------------------------------

@@ -120,8 +120,8 @@ MUTANTS = (
         name="M10",
         what="what is due is forgotten when no message says so",
         file="rollouts/sweeper.py",
-        old="    _take(sweep_due)\n",
-        new="",
+        old="    return _take(sweep_due) > 0\n",
+        new="    return False\n",
         tests="tests/rollouts/test_gateway.py tests/rollouts/test_silence.py",
     ),
     Mutant(

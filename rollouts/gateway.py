@@ -40,7 +40,7 @@ from rollouts.session import (
     Session,
     shake_hands,
 )
-from rollouts.sweeper import sweep
+from rollouts.sweeper import decide, look
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,14 @@ GROUP_PAUSE = 0.025
 BACKLOG_MAX = 20_000
 POLL = 1.0
 # Each has its own, so that a herd that comes back delays neither reports nor presence.
-THREADS = {"ingest": 1, "admit": 1, "talk": 1, "sweep": 1, "expire": 1, "hush": 1}
+THREADS = {"ingest": 1, "admit": 1, "talk": 1, "look": 1, "decide": 1, "expire": 1, "hush": 1}
 # Agents that are let in, or whose facts are stored, by one transaction; and those that may be
 # between the opened socket and the welcome: a herd waits before it costs anything.
 CROWD_MAX = 250
 AT_THE_DOOR = 1000
 RESEND = 5.0
+# Before what is due is looked for again where something was.
+SOON = 0.1
 # Between two tries to commit while the database is away: it is asked soon after it is back.
 LONGEST_WAIT = 0.5
 VITALS_EVERY = 10.0
@@ -76,6 +78,7 @@ class Gateway:
         self._room = asyncio.Event()
         self._room.set()
         self._bell = asyncio.Event()
+        self._looked = asyncio.Event()
         self._seen: dict[UUID, datetime] = {}
         self._vitals: dict[UUID, Vitals] = {}
         self._written: dict[UUID, Vitals] = {}
@@ -104,7 +107,8 @@ class Gateway:
             ("vitals", self._every(VITALS_EVERY, self._flush_vitals)),
             ("hush", self._every(POLL, self._hush)),
             ("expire", self._every(EXPIRE_EVERY, self._expire)),
-            ("sweep", self._every(settings.SWEEP_INTERVAL.total_seconds(), self._sweep)),
+            ("look", self._every(settings.SWEEP_INTERVAL.total_seconds(), self._look)),
+            ("decide", self._decide_loop()),
         )
         self._tasks = [asyncio.create_task(loop, name=f"gateway-{name}") for name, loop in loops]
 
@@ -360,9 +364,30 @@ class Gateway:
             pk: vitals for pk, vitals in (self._written | news).items() if pk in self.sessions
         }
 
-    async def _sweep(self) -> None:
-        await self._run("sweep", sweep)
-        self._bell.set()
+    async def _look(self) -> None:
+        await self._run("look", look)
+        self._looked.set()
+
+    async def _decide_loop(self) -> None:
+        """Decide what is due after each look, and soon again as long as there is something.
+
+        Then no worker may be left, and waves must not wait for this process's looking as well.
+        """
+        interval = settings.SWEEP_INTERVAL.total_seconds()
+        pause = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._looked.wait(), pause)
+            self._looked.clear()
+            pause = interval
+            try:
+                if await self._run("decide", decide):
+                    self._bell.set()
+                    pause = min(interval, SOON)
+            except DOWN as error:
+                logger.warning("what is due waits for the database: %s", error)
+            except Exception:
+                logger.exception("what is due could not be decided")
 
     async def _hush(self) -> None:
         """Keep few bells waiting, on a thread of its own: a doorbell that hangs holds nothing up."""

@@ -23,17 +23,17 @@ STEPS: tuple[Callable[[], int], ...] = (
 )
 
 
-def sweep() -> None:
-    """Look at the fleet unless another process is doing so, then decide what is due.
+def decide() -> bool:
+    """Decide what is due, and say whether anything was.
 
     Decisions are shared with every other process that sweeps (ADR 0015). Nothing here needs
-    Valkey or Celery (law 1). A step that fails does not keep the others back.
+    Valkey or Celery (law 1).
     """
-    _look()
-    _take(sweep_due)
+    return _take(sweep_due) > 0
 
 
-def _look() -> None:
+def look() -> None:
+    """Look at the fleet unless another process is doing so; a step that fails keeps no other back."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
         ((is_ours,),) = cursor.fetchall()
@@ -46,10 +46,11 @@ def _look() -> None:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
-def _take(step: Callable[[], int]) -> None:
+def _take(step: Callable[[], int]) -> int:
     try:
-        step()
+        return step()
     except (InterfaceError, OperationalError):
         raise
     except Exception:
         logger.exception("the sweep step %s failed", step.__name__)
+        return 0

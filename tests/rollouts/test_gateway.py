@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from datetime import timedelta
 
 import psycopg
@@ -35,7 +36,8 @@ def outsider(transactional_db):
 @pytest.fixture
 def no_sweep(monkeypatch):
     """No scheduler touches these rows."""
-    monkeypatch.setattr("rollouts.gateway.sweep", lambda: None)
+    monkeypatch.setattr("rollouts.gateway.look", lambda: None)
+    monkeypatch.setattr("rollouts.gateway.decide", lambda: False)
 
 
 @pytest.fixture
@@ -340,6 +342,18 @@ async def test_what_is_due_is_done_without_a_message(outsider, others_look):
     await in_db(Job.objects.update, reconcile_due_at=timezone.now())
     with running_server():
         await eventually(Job.objects.filter(pk=job.pk).exclude(state="pending").exists)
+
+
+async def test_what_is_due_is_decided_while_looking_takes_long(monkeypatch):
+    looked = threading.Event()
+    monkeypatch.setattr("rollouts.gateway.look", lambda: looked.wait(120))
+    with running_server():
+        job = await in_db(make_job)
+        await in_db(Job.objects.update, reconcile_due_at=timezone.now())
+        try:
+            await eventually(Job.objects.filter(pk=job.pk).exclude(state="pending").exists)
+        finally:
+            looked.set()
 
 
 async def test_reports_wait_while_the_database_is_of_another_version(agent, outsider):

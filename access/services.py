@@ -283,7 +283,7 @@ def delete_namespace(name: str, *, actor: Actor = SYSTEM) -> None:
     except (ProtectedError, IntegrityError) as error:
         raise Refused(
             "conflict",
-            f"The namespace {name} has jobs or nodes.",
+            f"The namespace {name} has jobs, nodes or files.",
             hint="History counts too: rows of deleted jobs and nodes are kept.",
         ) from error
     record_audit(actor, "namespace.delete", "namespace", name, name)

@@ -121,6 +121,40 @@ class JobDraft(models.Model):
         return f"draft of {self.user}"
 
 
+class FileObject(models.Model):
+    """A named file of a namespace that operations put onto nodes, its bytes with it."""
+
+    id = models.UUIDField(primary_key=True, db_default=UuidV7(), editable=False)
+    namespace = models.ForeignKey(
+        "access.Namespace", on_delete=models.PROTECT, related_name="file_objects"
+    )
+    name = models.CharField(max_length=255)
+    content = models.BinaryField()
+    # Of the content: its SHA-256 in hex, and its length in bytes.
+    sha256 = models.CharField(max_length=64)
+    size = models.PositiveIntegerField()
+    content_type = models.CharField(
+        max_length=8, choices=[("raw", "raw"), ("template", "template")], default="raw"
+    )
+    created_by = models.CharField(max_length=150, blank=True, default="")
+    created_at = models.DateTimeField()
+    updated_by = models.CharField(max_length=150, blank=True, default="")
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        # Not "namespace", which would join its table, and lock its row too.
+        ordering = ["namespace_id", "name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["namespace", "name"], name="file_object_once_per_namespace"
+            )
+        ]
+
+    def __str__(self) -> str:
+        """Return namespace and name."""
+        return f"{self.namespace_id}/{self.name}"
+
+
 class Event(models.Model):
     """One change of state, in order; never rewritten (law 4). The id is the global number."""
 

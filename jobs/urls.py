@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from jobs import api, views
+from jobs import api, object_api, views
 
 app_name = "jobs"
 urlpatterns: list[URLPattern] = [
@@ -32,4 +32,6 @@ api_patterns: list[URLPattern] = [
     path("jobs/<str:key>/versions", api.JobVersionsView.as_view(), name="job-versions"),
     path("jobs/<str:key>/versions/<int:number>", api.JobVersionView.as_view(), name="job-version"),
     path("jobs/<str:key>/history", api.JobHistoryView.as_view(), name="job-history"),
+    path("files", object_api.FilesView.as_view(), name="files"),
+    path("files/<path:name>", object_api.FileView.as_view(), name="file"),
 ]

@@ -18,7 +18,7 @@ from agent.protocol import Assignment
 from agent.records import Entry
 from agent.reports import Reports, failure, timestamp
 from agent.runners import script
-from agent.runners.base import GatedWork, Order, Outcome, Runner, Window, Work
+from agent.runners.base import AdoptingRunner, GatedWork, Order, Outcome, Runner, Window, Work
 
 log = logging.getLogger("jobsite.agent.execution")
 
@@ -35,6 +35,7 @@ CANNOT_START = frozenset(
         "unknown_runner",
         "unsupported_type",
         "agent_error",
+        "not_applied",
         script.NEVER_BEGAN,
     }
 )
@@ -178,16 +179,21 @@ class Execution:
         start = self.entry.start or {}
         folder = start["folder"]
         same_boot = start["boot"] == self._around.boot
-        if same_boot and folder and processes.is_alive(start["pid"], start["started"]):
+        runner = self._adopting_runner() if folder else None
+        if runner and same_boot and processes.is_alive(start["pid"], start["started"]):
             self._began = time.time() - processes.age(start["started"])
-            adopted = script.ScriptRunner().adopt(self._order(), self, start["pid"], folder)
+            adopted = runner.adopt(self._order(), self, start["pid"], folder)
             outcome = await self._attend(adopted)
             return None if outcome.error_code == script.NEVER_BEGAN else outcome
         if same_boot:
             processes.kill_session(start["pid"], self.entry.execution_id)
-        if folder:
-            return script.left_behind(folder)
+        if runner:
+            return runner.left_behind(self._order(), folder)
         return failure("agent_restarted", "the agent was restarted; how the work ended is unknown")
+
+    def _adopting_runner(self) -> AdoptingRunner | None:
+        runner = self._around.runner_of(self.assignment.job_type)
+        return runner if isinstance(runner, AdoptingRunner) else None
 
     def _count_agent_restart(self) -> None:
         """Report the agent's own restart (docs/semantics.md 1.10: progress is never lost silently)."""
@@ -311,7 +317,8 @@ class Execution:
             outcome = failure("agent_stopped", "the agent was stopped while it ran")
             settled = True
         if settled and outcome is not None:
-            self._end("completed" if outcome.status == "completed" else "failed", outcome)
+            done = outcome.status in {"completed", "skipped"}
+            self._end("completed" if done else "failed", outcome)
         else:
             self._end("stopped", outcome or Outcome(status="cancelled", exit_code=None))
         if self.is_one_shot:

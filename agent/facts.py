@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agent.runners import script
+from agent.runners import operations, script
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 # File systems that hold something of their own, by their type in /proc/mounts.
@@ -70,15 +70,27 @@ def _percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 1) if whole else 0.0
 
 
-def _os_release() -> dict[str, str]:
+def os_release() -> dict[str, str]:
+    """Return the distribution and its version, "" where nothing says so."""
     with contextlib.suppress(OSError):
         release = platform.freedesktop_os_release()
         return {"distribution": release.get("ID", ""), "version": release.get("VERSION_ID", "")}
     return {"distribution": "", "version": ""}
 
 
-def _uptime() -> float:
+def uptime() -> float:
+    """Return the seconds since the machine started."""
     return float(Path("/proc/uptime").read_text().split()[0])
+
+
+def primary_interface() -> str:
+    """Return the network interface of the default route, "" without one."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+            name, destination, *_ = line.split()
+            if destination == "00000000":
+                return name
+    return ""
 
 
 def _manager(candidates: Mapping[str, str]) -> str:
@@ -95,9 +107,10 @@ def gather() -> dict[str, Any]:
         "memory": memory(),
         "load_average": load(),
         "disks": disks(),
-        "uptime": round(_uptime()),
-        "os_info": _os_release(),
+        "uptime": round(uptime()),
+        "os_info": os_release(),
         "interfaces": sorted(name for _, name in socket.if_nameindex()),
+        "primary_interface": primary_interface(),
         "service_mgr": _manager({"systemd": "/run/systemd/system", "openrc": "/run/openrc"}),
         "package_mgr": _manager(
             {"apt": "/usr/bin/apt-get", "dnf": "/usr/bin/dnf", "apk": "/sbin/apk"}
@@ -127,11 +140,7 @@ def _of_engine() -> dict[str, Any]:
 
 
 def _of_operations() -> dict[str, Any]:
-    try:
-        operations = importlib.import_module("agent.runners.operations")
-    except ImportError:
-        return {}
-    return dict(operations.capabilities())
+    return operations.capabilities()
 
 
 class Gauge:

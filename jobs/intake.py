@@ -16,17 +16,20 @@ from access.problems import Refused
 from access.queries import Person, may, readable_namespaces
 from access.roles import permissions_to_submit
 from jobs.document import Document
-from jobs.problems import Problem
+from jobs.object_queries import bytes_named, missing_objects, naming_param
+from jobs.problems import Problem, SpecRefused, pointer
 from jobs.signatures import (
     SignaturePolicy,
     TrustedSigner,
     VerifiedSignature,
     check_signatures,
 )
-from jobs.spec import JobSpec, parse_spec, peek_spec
-from nodes.operations import OPERATIONS
+from jobs.spec import JobSpec, parse_spec, peek_spec, steps_of
+from nodes.operations import OPERATIONS, Operation
 
 NONCE_LIFE = timedelta(hours=24)
+# What a job may bring to a node at once, so that its assignment fits into a frame.
+OBJECT_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,37 @@ def read_spec(user: Person, document: Document, *, at: str = "", compat: bool = 
         verified = _check_signatures(value)
 
     parsed = parse_spec(document, compat=compat, at=at, after_structure=check)
+    _check_objects(parsed.spec, document, at)
     return Intake(spec=parsed.spec, warnings=parsed.warnings, signatures=verified)
+
+
+def _check_objects(spec: JobSpec, document: Document, at: str) -> None:
+    """Refuse operations that name a file object which is not there."""
+    if not spec.operation_names:
+        return
+    steps = steps_of(spec.to_json())
+    named = [(str(step["operation"]), step.get("params") or {}) for step in steps]
+    problems = []
+    for index, name in missing_objects(spec.namespace, named):
+        inside = ("operations", index) if spec.type == "config" else ()
+        path = pointer("config", *inside, "params", naming_param(named[index][0]))
+        line, column = document.position(at + path) or (None, None)
+        problems.append(
+            Problem(
+                path=path,
+                code="invalid_value",
+                message=f"there is no file object {name[:255]} in namespace {spec.namespace}",
+                hint="Upload it first: POST /api/v1/files.",
+                line=line,
+                column=column,
+            )
+        )
+    if not problems and bytes_named(spec.namespace, named) > OBJECT_BYTES:
+        message = f"its file objects have more than {OBJECT_BYTES} bytes together"
+        hint = "Make several jobs of it."
+        problems = [Problem(path="/config", code="invalid_value", message=message, hint=hint)]
+    if problems:
+        raise SpecRefused("content", problems)
 
 
 def check_permission(user: Person, value: Mapping[str, Any]) -> None:
@@ -69,14 +102,19 @@ def check_permission(user: Person, value: Mapping[str, Any]) -> None:
             hint="Name one of yours, or ask an administrator for a role in it.",
         )
     operations = [OPERATIONS[name] for name in head.operations if name in OPERATIONS]
-    for permission in sorted(
-        permissions_to_submit(head.type, [operation.permission for operation in operations])
-    ):
+    asked = [_asked(user, operation, head.namespace) for operation in operations]
+    for permission in sorted(permissions_to_submit(head.type, asked)):
         if not may(user, permission, head.namespace):
             raise Refused(
                 "forbidden",
                 f"A {head.type} job needs {permission} in namespace {head.namespace}.",
             )
+
+
+def _asked(user: Person, operation: Operation, namespace: str) -> str:
+    """Return the permission that an operation asks of a user: its own, or one taken in its place."""
+    has_other = operation.also and may(user, operation.also, namespace)
+    return operation.also if has_other else operation.permission
 
 
 def _part(value: Mapping[str, Any], at: str) -> Mapping[str, Any]:

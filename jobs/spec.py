@@ -1,6 +1,6 @@
 """The job spec: one frozen model tree, read from a document with every problem of a stage at once."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -65,6 +65,7 @@ __all__ = [
     "json_schema",
     "parse_spec",
     "peek_spec",
+    "steps_of",
 ]
 
 JobType: TypeAlias = Literal["pipeline", "config", "query", "update", "script"]
@@ -199,6 +200,13 @@ class JobSpec(Part):
     def to_yaml(self) -> str:
         """Return the text of the editor and of exports: durations as texts, block style."""
         return print_yaml(self.to_wire(format_duration))
+
+
+def steps_of(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the operations of a valid spec in its stored form, in their order; () if it has none."""
+    if spec["type"] == "config":
+        return spec["config"]["operations"]  # type: ignore[no-any-return]
+    return (spec["config"],) if spec["type"] in ("query", "update") else ()
 
 
 def _config_wire(config: Config, duration: Callable[[int], object]) -> dict[str, Any]:

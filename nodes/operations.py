@@ -28,7 +28,10 @@ class ParamType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Param:
-    """One parameter; min and max bound a number's value, a text's or a list's length."""
+    """One parameter; min and max bound a number's value, a text's or a list's length.
+
+    A `hashed` one is a password's crypt(3) hash, as a spec is kept for ever and read by many.
+    """
 
     name: str
     type: ParamType = ParamType.TEXT
@@ -37,6 +40,7 @@ class Param:
     min: int | None = None
     max: int | None = None
     choices: tuple[str, ...] = ()
+    hashed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,8 @@ class Operation:
 
     `path` is the tail behind /nodes/{target}; an operation without a path has no typed endpoint.
     `permission` is the one to ask for; `also` names one that is accepted in its place.
-    `at_least_one` and `exactly_one` name parameters of which so many must be given.
+    `at_least_one` and `exactly_one` name parameters of which so many must be given. `seconds` is
+    how long a call of its endpoint may take on a node.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Operation:
     also: str = ""
     at_least_one: tuple[str, ...] = ()
     exactly_one: tuple[str, ...] = ()
+    seconds: int = 30
 
     @property
     def domain(self) -> str:
@@ -86,6 +92,10 @@ def _text(
         least = 1
     name = name.rstrip("*")
     return Param(name=name, required=required, min=least, max=most, default=default)
+
+
+def _hash(name: str) -> Param:
+    return Param(name=name.rstrip("*"), required=name.endswith("*"), min=1, hashed=True)
 
 
 def _choice(name: str, *choices: str, default: str | None = None) -> Param:
@@ -136,6 +146,7 @@ def _update(
     verb: str = "write",
     at_least_one: tuple[str, ...] = (),
     exactly_one: tuple[str, ...] = (),
+    seconds: int = 30,
 ) -> Operation:
     domain = name.partition(".")[0]
     return Operation(
@@ -147,10 +158,15 @@ def _update(
         params=params,
         at_least_one=at_least_one,
         exactly_one=exactly_one,
+        seconds=seconds,
     )
 
 
+# crypt(3): a method, its parameters, the salt and the hash.
+_HASH_RE = re.compile(r"\$[0-9a-z]{1,8}\$[A-Za-z0-9./=,$-]{12,}")
 _PERMISSION_NOUN = {"group": "user"}
+# Seconds for what fetches something from elsewhere, or runs what somebody wrote.
+_LONG = 900
 _NAME = _text("name*", 1, 255)
 _CONTENT = ("raw", "template")
 _INTERFACE = (
@@ -264,8 +280,9 @@ _ROWS: tuple[Operation, ...] = (
         _many("env"),
         _text("working_dir"),
         verb="execute",
+        seconds=_LONG,
     ),
-    _update("docker.image.pull", "POST", "/docker/pull", _text("image*")),
+    _update("docker.image.pull", "POST", "/docker/pull", _text("image*"), seconds=_LONG),
     _update("docker.image.delete", "DELETE", "/docker/image/{image}", _text("image*")),
     _query("cron.entry.list", "/cron"),
     _query("cron.entry.get", "/cron/{name}", _NAME),
@@ -331,12 +348,12 @@ _ROWS: tuple[Operation, ...] = (
         _int("uid", 0),
         _int("gid", 0),
         *_ACCOUNT,
-        _text("password"),
+        _hash("password"),
         _flag("system"),
     ),
     _update("user.account.update", "PUT", "/user/{name}", _NAME, *_ACCOUNT, _flag("lock")),
     _update("user.account.delete", "DELETE", "/user/{name}", _NAME),
-    _update("user.password.update", "POST", "/user/{name}/password", _NAME, _text("password*")),
+    _update("user.password.update", "POST", "/user/{name}/password", _NAME, _hash("password*")),
     _query("user.key.list", "/user/{name}/ssh-key", _NAME),
     _update("user.key.create", "POST", "/user/{name}/ssh-key", _NAME, _text("key*")),
     _update(
@@ -360,10 +377,10 @@ _ROWS: tuple[Operation, ...] = (
     _update("group.entry.delete", "DELETE", "/group/{name}", _NAME),
     _query("package.entry.list", "/package"),
     _query("package.entry.get", "/package/{name}", _NAME),
-    _update("package.entry.install", "POST", "/package", _NAME),
-    _update("package.entry.delete", "DELETE", "/package/{name}", _NAME),
+    _update("package.entry.install", "POST", "/package", _NAME, seconds=_LONG),
+    _update("package.entry.delete", "DELETE", "/package/{name}", _NAME, seconds=_LONG),
     _query("package.update.list", "/package/update"),
-    _update("package.index.update", "POST", "/package/update"),
+    _update("package.index.update", "POST", "/package/update", seconds=_LONG),
     *(
         _query(
             name,
@@ -389,6 +406,19 @@ _ROWS: tuple[Operation, ...] = (
 
 OPERATIONS: dict[str, Operation] = {row.name: row for row in _ROWS}
 TYPED_OPERATIONS: tuple[Operation, ...] = tuple(row for row in _ROWS if row.path)
+
+
+def with_defaults(operation: Operation, params: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters with those added that have a default and were not given.
+
+    A flag that is off by default stays absent: in an update that keeps what it is.
+    """
+    defaults = {
+        param.name: param.default
+        for param in operation.params
+        if param.default is not None and param.default is not False
+    }
+    return {**defaults, **params}
 
 
 def check_params(operation: Operation, params: Mapping[str, object]) -> list[ParamProblem]:
@@ -448,6 +478,8 @@ def _check_param(param: Param, value: object) -> list[ParamProblem]:
 
 
 def _range_problem(param: Param, value: object) -> str:
+    if param.hashed and not _HASH_RE.fullmatch(str(value)):
+        return f"{param.name} must be a hash, as `openssl passwd -6` prints it, not the password"
     if param.choices and value not in param.choices:
         return f"{param.name} must be one of {', '.join(param.choices)}"
     size = value if isinstance(value, int) else len(value) if isinstance(value, str | list) else 0

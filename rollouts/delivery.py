@@ -2,16 +2,18 @@
 
 import json
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from agent.protocol import Assign, Assignment, Desired, Frame, make_envelope, pre_authentication
-from jobs.models import JobVersion
-from jobs.spec import JobSpec
+from jobs.models import FileObject, JobVersion
+from jobs.object_queries import ObjectKey, contents_of, object_named, with_objects
+from jobs.spec import JobSpec, OperationConfig, StackConfig, steps_of
 from nodes.keys import ControlKey, control_key
+from nodes.operations import OPERATIONS, with_defaults
 from rollouts.models import Execution
 from rollouts.observation import Rules
 from rollouts.sets import as_array, change, fetch
@@ -21,6 +23,8 @@ from rollouts.terms import terms_of
 # How long an assignment may be taken up; a later one is signed anew.
 VALIDITY = timedelta(hours=1)
 BATCH = 500
+# Of the contents of file objects in one batch; each is some 1.8 times as long in its frame.
+BATCH_BYTES = 16 * 1024 * 1024
 # Ends that stay, and ends that a node may know better (lost).
 _GONE = ["completed", "failed", "stopped", "lost"]
 _ENDED = ["completed", "failed", "stopped"]
@@ -28,6 +32,7 @@ _RULES_KEPT = 4096
 # What decides how an execution is judged: its version, its rollout's strategy, its job's type.
 RulesKey = tuple[int, str, str]
 _rules: dict[RulesKey, Rules] = {}
+Objects = Mapping[ObjectKey, FileObject]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +48,10 @@ class Order:
 def undelivered(
     node_ids: Iterable[UUID], now: datetime, *, skip: Collection[tuple[UUID, int]] = ()
 ) -> list[Order]:
-    """Return the frames that these nodes still have to confirm, two queries for all of them.
+    """Return frames that these nodes still have to confirm, two queries for all of them.
 
-    `skip` names (execution, desired_seq) that were sent a moment ago.
+    A third where an operation names a file object. Those are long, so a batch ends after some
+    MiB; what is left is told at the next look. `skip` names (execution, desired_seq) that were sent a moment ago.
     """
     found = fetch(
         "SELECT id, desired_seq FROM rollouts_execution WHERE node_id = ANY(%s::uuid[]) "
@@ -55,9 +61,17 @@ def undelivered(
     wanted = [pk for pk, seq in found if (pk, seq) not in skip][:BATCH]
     if not wanted:
         return []
-    rows = Execution.objects.filter(pk__in=wanted).select_related("version", "job", "rollout")
-    key = control_key()
-    return [_order(row, key, now) for row in rows.order_by("pk")]
+    chosen = Execution.objects.filter(pk__in=wanted).select_related("version", "job", "rollout")
+    rows = list(chosen.order_by("pk"))
+    objects = contents_of(key for row in rows for key in _objects_named(row))
+    orders: list[Order] = []
+    key, room = control_key(), BATCH_BYTES
+    for row in rows:
+        room -= sum(objects[name].size for name in _objects_named(row) if name in objects)
+        if room < 0 and orders:
+            break
+        orders.append(_order(row, key, now, objects))
+    return orders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +180,24 @@ def load_rules(keys: Collection[RulesKey]) -> Mapping[RulesKey, Rules]:
             _rules[version_id, strategy, job_type] = Rules(
                 has_windows=job_type == "pipeline",
                 validates=terms.validates,
+                is_one_shot=terms.one_shot,
                 policy=terms.health,
             )
     return _rules
 
 
-def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:
+def _objects_named(execution: Execution) -> Iterator[ObjectKey]:
+    if execution.desired_state != DesiredState.RUNNING:
+        return
+    for step in steps_of(execution.version.spec):
+        if name := object_named(step["operation"], step.get("params") or {}):
+            yield execution.namespace, name
+
+
+def _order(execution: Execution, key: ControlKey, now: datetime, objects: Objects) -> Order:
     frame: Frame
     if execution.desired_state == DesiredState.RUNNING:
-        frame = Assign(envelope=_sign(_assignment(execution, now), key))
+        frame = Assign(envelope=_sign(_assignment(execution, now, objects), key))
     else:
         frame = Desired(
             execution_id=str(execution.pk),
@@ -189,7 +212,7 @@ def _order(execution: Execution, key: ControlKey, now: datetime) -> Order:
     )
 
 
-def _assignment(execution: Execution, now: datetime) -> Assignment:
+def _assignment(execution: Execution, now: datetime, objects: Objects) -> Assignment:
     spec = JobSpec.model_validate(execution.version.spec)
     rules = rules_of(execution)
     # A revived execution waits for the newer one that failed in its place.
@@ -203,7 +226,7 @@ def _assignment(execution: Execution, now: datetime) -> Assignment:
         namespace=execution.namespace,
         node_id=str(execution.node_id),
         desired_seq=execution.desired_seq,
-        config=_config(spec, execution.version.spec),
+        config=_config(spec, execution.version.spec, objects),
         env=_env(execution.version.spec),
         restart_policy=spec.effective_restart_policy,
         execution_timeout=float(spec.effective_execution_timeout) or None,
@@ -216,11 +239,23 @@ def _assignment(execution: Execution, now: datetime) -> Assignment:
     )
 
 
-def _config(spec: JobSpec, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _config(spec: JobSpec, stored: Mapping[str, Any], objects: Objects) -> dict[str, Any]:
     config = dict(stored["config"])
     if spec.type == "pipeline" and spec.logger is not None:
         config["logger"] = spec.logger
+    if isinstance(spec.config, OperationConfig):
+        return _step(config, spec.namespace, objects)
+    if isinstance(spec.config, StackConfig):
+        config["operations"] = [
+            _step(step, spec.namespace, objects) for step in config["operations"]
+        ]
     return config
+
+
+def _step(step: Mapping[str, Any], namespace: str, objects: Objects) -> dict[str, Any]:
+    """Return an operation as a node gets it: with defaults, and the object that it names."""
+    params = with_defaults(OPERATIONS[step["operation"]], step.get("params") or {})
+    return {**step, "params": with_objects(namespace, step["operation"], params, objects)}
 
 
 def _env(stored: Mapping[str, Any]) -> dict[str, str]:

@@ -33,6 +33,8 @@ class Rules:
     # Only pipelines have windows; other types settle by their result alone (docs/semantics.md X52).
     has_windows: bool = True
     validates: bool = False
+    # What runs on and is not validated has shown what it must once it is up.
+    is_one_shot: bool = False
     policy: HealthPolicy = field(default_factory=HealthPolicy)
 
 
@@ -343,7 +345,7 @@ def _coming_up(facts: Facts, rules: Rules, now: datetime) -> dict[str, object]:
     }
     if facts.stable_at is not None:
         return up
-    if rules.has_windows and not rules.validates:
+    if not rules.is_one_shot and not rules.validates:
         return {**up, "stable_at": now}
     if facts.validating_at is not None:
         return up

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-Status = Literal["completed", "failed", "timeout", "cancelled"]
+Status = Literal["completed", "skipped", "failed", "timeout", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +101,14 @@ class Runner(Protocol):
 
     def start(self, order: Order, report: Reporter) -> Awaitable[Work]:
         """Start the work; raise nothing that an Outcome can say."""
+
+
+@runtime_checkable
+class AdoptingRunner(Runner, Protocol):
+    """Starts gated work, and sees that of an earlier agent to its end."""
+
+    def adopt(self, order: Order, report: Reporter, pid: int, folder: str) -> Work:
+        """Take over work that an earlier agent started and that is still alive."""
+
+    def left_behind(self, order: Order, folder: str) -> Outcome | None:
+        """Say how work ended while no agent watched; None if it never began."""

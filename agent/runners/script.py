@@ -126,6 +126,10 @@ class ScriptRunner:
         """Take over a script that an earlier agent started and that is still alive."""
         return ScriptWork(order, report, Path(folder), _Leader(pid, None), None)
 
+    def left_behind(self, order: Order, folder: str) -> Outcome | None:
+        """Say how a script ended while no agent watched; None if it never began."""
+        return left_behind(folder)
+
 
 def left_behind(folder: str) -> Outcome | None:
     """Say how a script ended while no agent watched; None if it never began.

@@ -27,7 +27,8 @@ TEN = timedelta(seconds=10)
 MINUTE = timedelta(minutes=1)
 CHECKED = Rules(has_windows=True, validates=True, policy=HealthPolicy(deadline=MINUTE))
 UNCHECKED = Rules(has_windows=True, validates=False)
-ONE_SHOT = Rules(has_windows=False, validates=False)
+ONE_SHOT = Rules(has_windows=False, validates=False, is_one_shot=True)
+HELD = Rules(has_windows=False, validates=False)
 S = ObservedState
 RELEASED = Facts(deadline_at=NOW + MINUTE, deadline_cap_at=NOW + 2 * MINUTE, delivered_seq=1)
 
@@ -89,8 +90,9 @@ def test_a_node_cannot_call_itself_stable():
 
 
 def test_without_a_health_check_running_is_stable_at_once():
-    facts = after(RELEASED, UNCHECKED, "starting", "running")
-    assert (facts.stable_at, facts.deadline_at) == (NOW, None)
+    for rules in (UNCHECKED, HELD):
+        facts = after(RELEASED, rules, "starting", "running")
+        assert (facts.stable_at, facts.deadline_at) == (NOW, None)
 
 
 def test_one_shot_work_is_stable_when_it_has_completed():
@@ -311,6 +313,7 @@ RULES = st.sampled_from(
         CHECKED,
         UNCHECKED,
         ONE_SHOT,
+        HELD,
         replace(CHECKED, policy=HealthPolicy(deadline=MINUTE, max_error_rate=Fraction(0))),
     ]
 )

@@ -12,6 +12,7 @@ from nodes.operations import (
     Param,
     ParamType,
     check_params,
+    with_defaults,
 )
 
 
@@ -147,3 +148,32 @@ def test_a_range_says_nothing_about_values_without_a_size():
         name="a.b.c", method="PUT", path="", kind=Kind.UPDATE, permission="x", params=(free,)
     )
     assert check_params(row, {"m": {"a": 1, "b": 2}}) == []
+
+
+@pytest.mark.parametrize("text", ["secret", "$ecret", "$6$salt$", "x$6$abcdefgh$UqYV1qHOVjSV7sBv"])
+def test_a_password_is_never_taken_as_it_is(text):
+    told = check_params(OPERATIONS["user.password.update"], {"name": "ada", "password": text})
+    assert [(wrong.keys, wrong.code) for wrong in told] == [(("password",), "invalid_value")]
+    assert "openssl passwd -6" in told[0].message
+    assert text not in told[0].message
+
+
+def test_a_hash_of_a_password_is_taken():
+    for text in (
+        "$6$abcdefgh$UqYV1qHOVjSV7sBv2X",
+        "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agC",
+    ):
+        assert problems("user.password.update", name="ada", password=text) == []
+
+
+def test_defaults_are_filled_in_and_what_is_given_stays():
+    row = OPERATIONS["docker.container.list"]
+    assert with_defaults(row, {"limit": 5}) == {"state": "all", "limit": 5}
+    assert with_defaults(OPERATIONS["network.interface.update"], {"name": "eth0", "mtu": 9000}) == {
+        "name": "eth0",
+        "mtu": 9000,
+    }
+    assert with_defaults(OPERATIONS["docker.container.create"], {"image": "a"}) == {
+        "image": "a",
+        "auto_start": True,
+    }

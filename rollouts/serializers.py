@@ -186,3 +186,36 @@ class HistoryPage(s.Serializer[Any]):
 
     items = Event(many=True)
     next_token = s.CharField()
+
+
+class OperationAnswer(s.Serializer[Any]):
+    """What one node answered; members of the operation's own stand beside these."""
+
+    execution_id = s.UUIDField()
+    node_id = s.UUIDField()
+    node_name = s.CharField()
+    hostname = s.CharField()
+    status = s.ChoiceField(choices=("ok", "failed", "skipped"))
+    changed = s.BooleanField(required=False)
+    error = s.CharField(required=False)
+    error_code = s.CharField(required=False)
+    stdout = s.CharField(required=False)
+    stderr = s.CharField(required=False)
+    exit_code = s.IntegerField(required=False, allow_null=True)
+
+
+class OperationMissing(s.Serializer[Any]):
+    """A node that has not answered yet."""
+
+    node_id = s.UUIDField()
+    node_name = s.CharField()
+    hostname = s.CharField()
+
+
+class OperationAnswers(s.Serializer[Any]):
+    """What the nodes of a call answered; with 202 also who has not yet."""
+
+    job_id = s.UUIDField()
+    results = OperationAnswer(many=True)
+    missing = OperationMissing(many=True, required=False)
+    more = s.CharField(required=False)

@@ -5,6 +5,7 @@ from xdist.scheduler import LoadScopeScheduling
 # A product takes its time to start, and more than a few at once would starve each other.
 GROUPS = {
     "tests/e2e/test_faults.py": "fleet",
+    "tests/e2e/test_operations.py": "fleet",
     "tests/e2e/test_walk_by_rest.py": "fleet",
     "tests/e2e/test_walk_in_browser.py": "fleet",
     "tests/e2e/test_chaos.py": "processes",

@@ -16,6 +16,7 @@ from agent.protocol import Ack, Log, ResultReport, State, WindowReport
 from jobs.services import Submission, submit_job
 from jobs.spec import JobSpec
 from nodes.models import Node, NodePresence
+from nodes.operations import OPERATIONS
 from rollouts.ingest import Incoming, ingest
 from rollouts.models import Execution, Rollout
 from rollouts.scheduler import reconcile_job
@@ -36,6 +37,7 @@ CAPABILITIES = {
     "processors": ["mapping"],
     "outputs": ["drop", "stdout"],
     "runtimes": ["shell"],
+    "operations": sorted(OPERATIONS),
 }
 
 

@@ -71,6 +71,17 @@ _EXECUTION: Final = {
     "timeout": Tone("Timed out", "bad", "g-queue"),
 }
 
+# How a node answers a call of an operation, and whether that changed it.
+_ANSWER: Final = {
+    "answer.ok": Tone("Ok", "ok", "g-done"),
+    "answer.failed": Tone("Failed", "bad", "g-bad"),
+    "answer.skipped": Tone("Skipped", "off", "g-open"),
+    "answer.waiting": Tone("Waiting", "off", "g-queue"),
+    "answer.running": Tone("Running", "active", "g-active"),
+    "answer.changed": Tone("Changed", "active", "g-dot"),
+    "answer.unchanged": Tone("Unchanged", "off", "g-dot"),
+}
+
 # Marks are drawn by CSS (`.mark.is-<kind>`); the word is what the name and the legend say.
 _MARK: Final = {
     "mark.stable": Tone("stable", "ok", "g-ok"),
@@ -85,7 +96,14 @@ _MARK: Final = {
     "mark.old": Tone("other version", "track", "g-open"),
 }
 
-TONES: Final[dict[str, Tone]] = {**_NODE, **_JOB, **_ROLLOUT, **_EXECUTION, **_MARK}
+TONES: Final[dict[str, Tone]] = {
+    **_NODE,
+    **_JOB,
+    **_ROLLOUT,
+    **_EXECUTION,
+    **_ANSWER,
+    **_MARK,
+}
 
 # Observed and target states that have no mark of their own share that of what they mean on a wave.
 _MARK_OF: Final = {

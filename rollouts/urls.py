@@ -2,7 +2,8 @@
 
 from django.urls import URLPattern, path
 
-from rollouts import api, views
+from rollouts import api, operation_views, views
+from rollouts.operation_api import operation_patterns
 
 app_name = "rollouts"
 urlpatterns: list[URLPattern] = [
@@ -14,6 +15,9 @@ urlpatterns: list[URLPattern] = [
     path("executions/", views.execution_list, name="executions"),
     path("executions/<uuid:pk>/", views.execution_detail, name="execution"),
     path("executions/<uuid:pk>/log.txt", views.execution_log_file, name="log-file"),
+    path("operations/", operation_views.run_operation, name="operations"),
+    path("operations/<uuid:pk>/", operation_views.call_detail, name="operation"),
+    path("operations/<uuid:pk>/answers/", operation_views.call_answers, name="operation-answers"),
     path("rollouts/<uuid:pk>/", views.rollout_detail, name="detail"),
     path("rollouts/<uuid:pk>/controls/", views.rollout_controls, name="controls"),
     path("rollouts/<uuid:pk>/rollback/", views.rollout_roll_back, name="rollback"),
@@ -46,4 +50,5 @@ api_patterns: list[URLPattern] = [
     path("executions/<str:key>/logs", api.ExecutionLogsView.as_view(), name="execution-logs"),
     path("executions/<str:key>/result", api.ExecutionResultView.as_view(), name="execution-result"),
     path("evaluations/<str:key>", api.EvaluationView.as_view(), name="evaluation"),
+    *operation_patterns,
 ]

@@ -21,6 +21,7 @@ LONG = {
     "nodes/operations.py": "one table of 95 rows",
     "rollouts/planner.py": "the one decision function, with its worked examples",
     "rollouts/models.py": "the rows of one noun, and why each index is there",
+    "rollouts/gateway.py": "the loops of one process, and why each waits as it does",
     "nodes/services.py": "every change of a node's three axes",
     "agent/runners/script.py": "one runner, from folder to exit code",
 }

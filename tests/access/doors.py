@@ -6,7 +6,11 @@ for in the namespace of the row that the address names: without it 403, outside 
 
 from dataclasses import dataclass
 
+from rollouts.operation_api import operation_patterns
+
 PUBLIC, SIGNED_IN, STAFF = "public", "signed in", "staff"
+# A typed operation: tests/rollouts/test_operations.py tries each with every role.
+OPERATION = "operation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ DOORS = {
     "executions/": Door(SIGNED_IN),
     "executions/<uuid:pk>/": Door("job:read", "GET", "executions/{execution}/"),
     "executions/<uuid:pk>/log.txt": Door("job:read", "GET", "executions/{execution}/log.txt"),
+    "operations/": Door(SIGNED_IN),
+    # The example's job is no call; tests/rollouts/test_operation_page.py tries one with every role.
+    "operations/<uuid:pk>/": Door("job:read"),
+    "operations/<uuid:pk>/answers/": Door("job:read"),
     "rollouts/<uuid:pk>/": Door("rollout:read", "GET", "rollouts/{rollout}/"),
     "rollouts/<uuid:pk>/controls/": Door("rollout:read", "GET", "rollouts/{rollout}/controls/"),
     "rollouts/of-job/<uuid:pk>/rollback/": Door(
@@ -76,6 +84,9 @@ DOORS = {
     "api/v1/tokens": Door(SIGNED_IN),
     "api/v1/tokens/<str:token_id>": Door(SIGNED_IN, "DELETE"),
     "api/v1/evaluations/<str:key>": Door(SIGNED_IN),
+    "api/v1/files": Door(SIGNED_IN),
+    # The example has no file; tests/jobs/test_file_objects.py tries one with every role.
+    "api/v1/files/<path:name>": Door("file:read"),
     "api/v1/executions": Door(SIGNED_IN),
     "api/v1/executions/<str:key>": Door("job:read", "GET", "api/v1/executions/{execution}"),
     "api/v1/executions/<str:key>/history": Door(
@@ -138,3 +149,4 @@ DOORS = {
     "rollouts/of-job/<uuid:pk>/": Door("rollout:read", "GET", "rollouts/of-job/{job}/"),
     "rollouts/of-job/<uuid:pk>/panel/": Door("rollout:read", "GET", "rollouts/of-job/{job}/panel/"),
 }
+DOORS |= {f"api/v1/{pattern.pattern}": Door(OPERATION) for pattern in operation_patterns}

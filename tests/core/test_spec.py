@@ -18,6 +18,7 @@ from jobs.spec import (
     json_schema,
     parse_spec,
     peek_spec,
+    steps_of,
 )
 from nodes.selector import ALL, ANY, parse_requirement, parse_target
 
@@ -328,3 +329,18 @@ def test_any_mapping_is_a_spec_or_a_refusal(base, members, compat, fleet_size):
         return
     assert status == 422
     assert all(problem.message and problem.path.startswith("/") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({"type": "query", "config": {"operation": "a"}}, ["a"]),
+        (
+            {"type": "config", "config": {"operations": [{"operation": "a"}, {"operation": "b"}]}},
+            ["a", "b"],
+        ),
+        ({"type": "pipeline", "config": {"operations": "the engine's own"}}, []),
+    ],
+)
+def test_the_operations_of_a_stored_spec_in_their_order(spec, names):
+    assert [step["operation"] for step in steps_of(spec)] == names

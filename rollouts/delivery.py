@@ -51,7 +51,8 @@ def undelivered(
     """Return frames that these nodes still have to confirm, two queries for all of them.
 
     A third where an operation names a file object. Those are long, so a batch ends after some
-    MiB; what is left is told at the next look. `skip` names (execution, desired_seq) that were sent a moment ago.
+    MiB; what is left is told at the next look. `skip` names (execution, desired_seq) that were
+    sent a moment ago.
     """
     found = fetch(
         "SELECT id, desired_seq FROM rollouts_execution WHERE node_id = ANY(%s::uuid[]) "

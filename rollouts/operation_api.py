@@ -159,7 +159,9 @@ def _view_of(rows: Mapping[str, Operation]) -> Any:  # noqa: ANN401 - a view fun
         return _described(operation)(handle)
 
     methods = {method.lower(): handler(row) for method, row in rows.items()}
-    made: type[OperationView] = type("OperationView", (OperationView,), {"rows": rows, **methods})
+    # Django would answer HEAD by a GET's method, and a look must not make a job.
+    allowed = {"rows": rows, "http_method_names": [*methods, "options"]}
+    made: type[OperationView] = type("OperationView", (OperationView,), {**allowed, **methods})
     return made.as_view()
 
 

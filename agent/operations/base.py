@@ -53,6 +53,11 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=PATH)
 
 
+def has_systemd() -> bool:
+    """Say whether systemd runs this machine; its programs may be there where it does not."""
+    return at("/run/systemd/system").is_dir()
+
+
 def offered(handlers: Mapping[str, Handler], *needs: str) -> Collection[str]:
     """Return all operations of a domain if every program that they need is here, else none."""
     return list(handlers) if all(map(program, needs)) else []

@@ -9,7 +9,17 @@ from collections.abc import Collection
 from typing import Any
 
 from agent import facts
-from agent.operations.base import Answer, Handler, OperationError, Params, program, read, run, write
+from agent.operations.base import (
+    Answer,
+    Handler,
+    OperationError,
+    Params,
+    has_systemd,
+    program,
+    read,
+    run,
+    write,
+)
 
 
 def _hostname(_: Params) -> Answer:
@@ -70,7 +80,7 @@ def _set_hostname(params: Params) -> Answer:
     before = socket.gethostname()
     if before == wanted and read("/etc/hostname", "").strip() == wanted:
         return Answer(changed=False, data={"hostname": wanted})
-    if (tool := program("hostnamectl")) and os.path.isdir("/run/systemd/system"):  # noqa: PTH112
+    if (tool := program("hostnamectl")) and has_systemd():
         run([tool, "set-hostname", wanted])
     else:
         write("/etc/hostname", f"{wanted}\n")

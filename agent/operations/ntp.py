@@ -16,6 +16,7 @@ from agent.operations.base import (
     OperationError,
     Params,
     at,
+    has_systemd,
     program,
     read,
     remove,
@@ -70,7 +71,7 @@ CHRONY = (
 
 
 def _has_systemd() -> bool:
-    return at("/run/systemd/system").is_dir() and program("systemctl") is not None
+    return has_systemd() and program("systemctl") is not None
 
 
 def _found() -> Service | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.operations.base import Answer, Handler, OperationError, Params, at, program, run
+from agent.operations.base import Answer, Handler, OperationError, Params, has_systemd, program, run
 
 # Seconds; what is further away than a year is a mistake.
 DELAY_MAX = 366 * 86_400
@@ -56,6 +56,6 @@ def available() -> Collection[str]:
         return []
     # The one of systemd cannot schedule where systemd is installed but does not run.
     is_of_systemd = Path(tool).resolve().name == "systemctl"
-    if is_of_systemd and not at("/run/systemd/system").is_dir():
+    if is_of_systemd and not has_systemd():
         return []
     return list(HANDLERS)

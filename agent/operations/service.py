@@ -14,6 +14,7 @@ from agent.operations.base import (
     OperationError,
     Params,
     at,
+    has_systemd,
     offered,
     program,
     read,
@@ -289,6 +290,6 @@ HANDLERS: dict[str, Handler] = {
 
 def available() -> Collection[str]:
     """Return what this machine can do: where systemd runs it; changes are made by root alone."""
-    if not at("/run/systemd/system").is_dir():
+    if not has_systemd():
         return []
     return offered(HANDLERS if os.geteuid() == 0 else _QUERIES, "systemctl")

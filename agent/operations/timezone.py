@@ -14,6 +14,7 @@ from agent.operations.base import (
     OperationError,
     Params,
     at,
+    has_systemd,
     program,
     read,
     run,
@@ -82,7 +83,7 @@ def _update(params: Params) -> Answer:
     is_named = read(NAME_FILE, name).strip() == name
     if before == name and is_named:
         return Answer(changed=False, data={"timezone": name})
-    tool = program("timedatectl") if at("/run/systemd/system").is_dir() else None
+    tool = program("timedatectl") if has_systemd() else None
     if tool is None:
         _link(name)
     else:

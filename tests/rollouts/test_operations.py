@@ -168,6 +168,13 @@ def test_a_wrong_query_is_refused(rest_as, nodes, query, code):
     assert answer.json()["code"] == code
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE"])
+def test_a_method_that_an_operation_has_not_makes_no_job(rest_as, nodes, method):
+    answer = rest_as("ada").generic(method, "/api/v1/nodes/_all/status?namespace=prod")
+    assert answer.status_code == 405
+    assert not Job.objects.exists()
+
+
 def test_a_target_that_is_nobody_is_told(rest_as, nodes):
     answer = call(rest_as("ada"), OPERATIONS["node.status.get"], target="gw-none")
     assert (answer.status_code, answer.json()["code"]) == (422, "no_matching_node")
